@@ -1,0 +1,170 @@
+"""ASGI: the middleware for FastAPI, Starlette, Django, Quart, Litestar and any other ASGI app.
+
+What it may not do: call the app before the decision, change a byte of the body, invent or swallow a
+disconnect, touch a request that no rule is about, cancel a pending `receive` and go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Unpack
+
+from anyio import move_on_after
+from anyio.lowlevel import checkpoint
+
+from prescreen.drive import drive
+from prescreen.errors import ClientGone, Incomplete, Oversize, Slow
+from prescreen.match import choose
+from prescreen.model import DECISION_KEY, Answer, Decision, Head, ReadBody, Step
+from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_DRAIN_BYTES: Final = 4 << 20
+_DRAIN_SECONDS: Final = 5.0
+
+
+class ModerationMiddleware:
+    """Screens each request that a rule is about before `app` is called.
+
+    Takes a Screen, or what a Screen is made of: `config` (a TOML file) and the keyword arguments of
+    `Screen`. Raises ConfigError. Put it inside CORS, and inside authentication where that decides
+    who the user is.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        screen: Screen | None = None,
+        *,
+        config: str | Path | None = None,
+        **options: Unpack[ScreenOptions],
+    ) -> None:
+        self.app: Final = app
+        self.screen: Final = screen_from(screen, config, options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        rules = self.screen.rules.on_path(scope["path"], scope.get("root_path", ""))
+        if not rules:
+            return await self.app(scope, receive, send)
+        if not isinstance(scope["headers"], list | tuple):
+            scope["headers"] = list(scope["headers"])  # an iterator would be empty for the app
+        head = _head(scope)
+        rule = choose(rules, head)
+        if rule is None or is_screened(scope.get(SCREENED_KEY), self.screen, rule, receive):
+            return await self.app(scope, receive, send)
+        # What is decided on is what goes downstream; a server may add trailers to its own list.
+        scope["headers"] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
+        incoming = _Incoming(receive, content_length=head.all(b"content-length"))
+        try:
+            decision = await drive(self.screen.request_flow(rule, head), partial(self._perform, incoming))
+            if decision.is_rejected:
+                return await self._reject(decision, head, incoming, send, scope)
+        except ClientGone:
+            return None  # nobody is left to answer, and half a request is not the app's business
+        replay, watched = incoming.handed_on(send)
+        scope[DECISION_KEY] = decision
+        scope[SCREENED_KEY] = Screened(self.screen, rule, replay)
+        return await self.app(scope, replay, watched)
+
+    async def _perform(self, incoming: _Incoming, step: Step) -> Answer:
+        return await incoming.read(step) if isinstance(step, ReadBody) else await self.screen.perform(step)
+
+    async def _reject(self, decision: Decision, head: Head, incoming: _Incoming, send: Send, scope: Scope) -> None:
+        accept = b",".join(head.all(b"accept")).decode("latin-1")
+        rejection = self.screen.rejection(decision, accept)
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in rejection.headers.items()]
+        # A client that waits for "100 Continue" has sent nothing yet: refuse it without an upload.
+        is_clean = incoming.is_complete or (not head.all(b"expect") and await incoming.drain())
+        if not is_clean and scope.get("http_version", "1.1").startswith("1"):
+            headers.append((b"connection", b"close"))
+        body = b"" if head.method == "HEAD" else rejection.body
+        await send({"type": "http.response.start", "status": rejection.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class _Incoming:
+    """A request's body: read by us once, handed on to the app once, then left to the server."""
+
+    def __init__(self, receive: Receive, content_length: list[bytes]) -> None:
+        self.is_complete = False
+        self._receive = receive
+        self._declared = int(content_length[0]) if content_length and content_length[0].isdigit() else None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._pending: Event | None = None
+
+    async def read(self, step: ReadBody) -> bytes:
+        """The whole body. Raises Oversize, Slow, Incomplete, ClientGone."""
+        with move_on_after(step.timeout) as scope:
+            while not self.is_complete:
+                self._chunks.append(chunk := await self._next())
+                self._size += len(chunk)
+                if self._size > step.limit:
+                    raise Oversize(f"the body is over the limit of {step.limit} bytes")
+        if scope.cancelled_caught:
+            raise Slow(f"the body did not arrive within {step.timeout:g} seconds")
+        if self._declared not in (None, self._size):
+            raise Incomplete(f"the body is {self._size} bytes long, not {self._declared} as declared")
+        return b"".join(self._chunks)
+
+    async def drain(self) -> bool:
+        """Take in the rest, within bounds, so that the client gets to read our answer; whether all came."""
+        drained = 0
+        with move_on_after(_DRAIN_SECONDS):
+            while not self.is_complete and drained < _DRAIN_BYTES:
+                drained += len(await self._next())
+        return self.is_complete
+
+    def handed_on(self, send: Send) -> tuple[Receive, Send]:
+        """The app's `receive` and `send`; the server's own where nothing has been read."""
+        if not (self._chunks or self.is_complete):
+            return self._receive, send
+        body, self._chunks = b"".join(self._chunks), []
+        self._pending = {"type": "http.request", "body": body, "more_body": not self.is_complete}
+
+        async def receive() -> Event:
+            if self._pending is not None:
+                # Callers poll from inside a cancelled scope; give them nothing that they would drop.
+                await checkpoint()
+            event, self._pending = self._pending, None
+            return event if event is not None else await self._receive()
+
+        async def watch(event: Event) -> None:
+            if event["type"] == "http.response.body" and not event.get("more_body"):
+                self._pending = None  # a response is complete: from now on the server's word counts
+            await send(event)
+
+        return receive, watch
+
+    async def _next(self) -> bytes:
+        event = await self._receive()
+        if event["type"] == "http.disconnect":
+            raise ClientGone
+        self.is_complete = not event.get("more_body", False)
+        return bytes(event.get("body", b""))
+
+
+def _head(scope: Scope) -> Head:
+    headers = tuple((bytes(name).lower(), bytes(value)) for name, value in scope["headers"])
+    names = {name for name, _ in headers}
+    return Head(
+        method=scope["method"],
+        path=scope["path"],
+        root_path=scope.get("root_path", ""),
+        query=scope.get("query_string", b""),
+        headers=headers,
+        # HTTP/2 and later need no header to announce a body.
+        has_body=b"transfer-encoding" in names
+        or any(name == b"content-length" and value != b"0" for name, value in headers)
+        or not scope.get("http_version", "1.1").startswith("1"),
+        has_coded_slash=b"%2f" in (scope.get("raw_path") or b"").lower(),
+    )

@@ -1,0 +1,62 @@
+"""What a body is once it has been read, and how much of it we take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import ClassVar, Final
+
+from prescreen.errors import ConfigError
+
+_DEEPEST: Final = 90  # jsonpath-rfc9535 descends 100 levels, the standard library's reader about 1,000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of one request is taken; more is Oversize (413).
+
+    `body` is in bytes. `nodes` counts JSON values, `fields` form fields or query parameters,
+    `parts` multipart parts, `part_head` the bytes of one part's headers, `texts` and `characters`
+    what goes to the moderator. JSON deeper than `depth` is Unreadable. Raises ConfigError.
+    """
+
+    body: int = 1 << 20
+    depth: int = 64
+    nodes: int = 50_000
+    fields: int = 1_000
+    parts: int = 100
+    part_head: int = 4_096
+    texts: int = 256
+    characters: int = 100_000
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+                raise ConfigError(each.name, f"{value!r} is not a whole number above zero")
+        if self.depth > _DEEPEST:
+            raise ConfigError("depth", f"{self.depth} is over {_DEEPEST}, where JSON readers begin to fail")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One form field, query parameter or multipart part; `filename` is None unless it is a file."""
+
+    name: str
+    value: bytes
+    filename: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A body as read: a JSON value, form fields, a plain text, or nothing at all.
+
+    `json` may itself be None (the JSON `null`), so `has_json` says whether there is one. A body
+    that reads as JSON and as a form has both.
+    """
+
+    json: object = None
+    has_json: bool = False
+    fields: tuple[Field, ...] = ()
+    text: str | None = None

@@ -1,0 +1,49 @@
+"""Two drivers for the one flow: the same few lines, awaiting and blocking.
+
+A driver sends each step's answer back in, and throws each step's error in. Leaving early (a
+cancelled request, a client gone) closes the flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from prescreen.flow import Flow
+from prescreen.model import Answer, Step
+
+T = TypeVar("T")
+
+
+async def drive(flow: Flow[T], perform: Callable[[Step], Awaitable[Answer]]) -> T:
+    """Run `flow` to its end, awaiting `perform` for each step."""
+    try:
+        step = next(flow)
+        while True:
+            try:
+                answer = await perform(step)
+            except Exception as error:  # noqa: BLE001  # the flow decides what it means
+                step = flow.throw(error)
+            else:
+                step = flow.send(answer)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    finally:
+        flow.close()
+
+
+def drive_sync(flow: Flow[T], perform: Callable[[Step], Answer]) -> T:
+    """Run `flow` to its end, blocking in `perform` for each step."""
+    try:
+        step = next(flow)
+        while True:
+            try:
+                answer = perform(step)
+            except Exception as error:  # noqa: BLE001  # the flow decides what it means
+                step = flow.throw(error)
+            else:
+                step = flow.send(answer)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    finally:
+        flow.close()

@@ -1,0 +1,123 @@
+"""Every error that prescreen raises.
+
+    PrescreenError
+    ├── ConfigError            (also a ValueError) found while a Screen is built
+    ├── RequestError           the request cannot be screened as it stands
+    │   ├── Unreadable         its body has no certain reading
+    │   ├── Unsupported        its body is of a kind that the rule does not name
+    │   ├── Oversize           it is over a limit
+    │   ├── Incomplete         it ended before its declared end
+    │   ├── LengthRequired     its end cannot be known (WSGI only)
+    │   └── Slow               its body did not arrive in time (ASGI only)
+    ├── ClientGone             nobody is left to answer
+    └── ModeratorError         the moderator gave no verdict
+        ├── ModeratorTimeout   not before the deadline
+        ├── ModeratorDown      not reachable, or failing on its side (5xx)
+        ├── ModeratorBusy      rate limit or quota; may carry `retry_after`
+        ├── ModeratorRefused   it does not take this request (4xx)
+        └── BadVerdict         its answer is not one verdict for each item
+
+Messages never hold a user's text: they end up in logs and in answers.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from prescreen.model import Cause
+
+
+class PrescreenError(Exception):
+    """The root of every error raised here."""
+
+
+class ConfigError(PrescreenError, ValueError):
+    """The configuration cannot work.
+
+    `key` is the dotted key at fault (`rules[0].json[1]`), "" where no single key is; `problem` says
+    what is wrong with it and what to write instead.
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}" if key else problem)
+        self.key = key
+        self.problem = problem
+
+
+class RequestError(PrescreenError):
+    """The request cannot be screened as it stands; `cause` says which answer it gets."""
+
+    cause: ClassVar[Cause]
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class Unreadable(RequestError):
+    """Two readers could find different texts in this body, or none could find any."""
+
+    cause = Cause.UNREADABLE
+
+
+class Unsupported(RequestError):
+    """The body is of a kind that the rule does not name."""
+
+    cause = Cause.UNSUPPORTED
+
+
+class Oversize(RequestError):
+    """The request is over a limit."""
+
+    cause = Cause.OVERSIZE
+
+
+class Incomplete(RequestError):
+    """The body ended before, or went on after, its declared length."""
+
+    cause = Cause.INCOMPLETE
+
+
+class LengthRequired(RequestError):
+    """The server gives no way to know where the body ends."""
+
+    cause = Cause.LENGTH_REQUIRED
+
+
+class Slow(RequestError):
+    """The body did not arrive in time."""
+
+    cause = Cause.SLOW
+
+
+class ClientGone(PrescreenError):
+    """The client went away before its request was complete."""
+
+
+class ModeratorError(PrescreenError):
+    """The moderator gave no verdict. `retry_after` is in seconds; None where it did not say."""
+
+    def __init__(self, problem: str, *, retry_after: float | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.retry_after = retry_after
+
+
+class ModeratorTimeout(ModeratorError):
+    """No verdict before the deadline."""
+
+
+class ModeratorDown(ModeratorError):
+    """The moderator could not be reached, or failed on its side."""
+
+
+class ModeratorBusy(ModeratorError):
+    """The moderator's rate limit or quota is spent."""
+
+
+class ModeratorRefused(ModeratorError):
+    """The moderator does not take this request; asking again will not help."""
+
+
+class BadVerdict(ModeratorError):
+    """The answer is not one well-formed verdict for each item. It never counts as clean."""

@@ -1,0 +1,55 @@
+"""One log event for each decision, on the logger `prescreen`. Never a text, never a client's name.
+
+The message is for people; the same facts are in the log record's attribute `prescreen`, a dict, for
+structured handlers.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from prescreen.model import Cause, Record
+
+logger: Final = logging.getLogger("prescreen")
+
+
+def log_decision(record: Record) -> None:
+    """INFO, or WARNING where no moderator judged the request."""
+    level = logging.WARNING if record.decision.degraded else logging.INFO
+    if logger.isEnabledFor(level):
+        logger.log(level, "%s", _sentence(record), extra={"prescreen": event(record)})
+
+
+def event(record: Record) -> dict[str, object]:
+    """The facts of one decision. `latency_ms` is the moderator's."""
+    decision = record.decision
+    return {
+        "event": "decision",
+        "decision_id": decision.id,
+        "action": decision.action.value,
+        "mode": decision.mode.value,
+        "cause": decision.cause.value,
+        "rule": decision.rule,
+        "categories": list(decision.categories),
+        "places": list(record.places),
+        "problem": decision.problem,
+        "degraded": decision.degraded,
+        "moderator": record.moderator,
+        "model": record.model,
+        "texts": record.texts,
+        "images": record.images,
+        "latency_ms": round(record.latency * 1000, 2),
+    }
+
+
+def _sentence(record: Record) -> str:
+    decision = record.decision
+    said = f"{decision.action.value} {decision.rule or 'text'}"
+    if decision.mode.value != "enforce":
+        said += f" ({decision.mode.value} only)"
+    if decision.cause is Cause.FLAGGED:
+        said += f": {', '.join(decision.categories)} at {', '.join(record.places) or 'the text'}"
+    elif decision.cause is not Cause.CLEAN:
+        said += f": {decision.cause.value}, {decision.problem}"
+    return f"{said} [{record.moderator}, {record.latency * 1000:.0f} ms, decision {decision.id}]"

@@ -1,0 +1,132 @@
+"""The moderators that come with prescreen, and how a user's own is called.
+
+A moderator is a callable, or an object with a method `moderate`, that takes a sequence of Texts and
+Images and returns (or, `async def`, awaits and returns) one Verdict for each, in order. It may also
+have
+
+- `moderate_sync(items, timeout)`, used instead where nothing can be awaited (WSGI);
+- `name`, for logs, and `categories`, the wire names it can report, against which the policy is
+  checked at start-up. Without `categories` any name goes.
+
+A new moderator is a module here and an entry in `BUILT_IN`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import resolve_name
+from typing import Any, Final, Protocol, runtime_checkable
+
+from prescreen.errors import BadVerdict, ConfigError, ModeratorDown, ModeratorError
+from prescreen.model import Item, Verdict
+
+
+@runtime_checkable
+class Moderator(Protocol):
+    """An object that judges. `moderate` may be `def` or `async def`."""
+
+    def moderate(self, items: Sequence[Item], /) -> Sequence[Verdict] | Awaitable[Sequence[Verdict]]:
+        """One verdict for each item, in order."""
+
+
+AnyModerator = Moderator | Callable[[Sequence[Item]], Sequence[Verdict] | Awaitable[Sequence[Verdict]]]
+
+BUILT_IN: Final = {
+    "openai": ("prescreen.moderators.openai", "OpenAIModerator"),
+    "keywords": ("prescreen.moderators.keywords", "KeywordModerator"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A moderator as the screen calls it.
+
+    `call` takes the items; `is_async` says whether it gives an awaitable without having done the
+    work yet. `call_sync` takes the items and the seconds left; None where there is only `call`.
+    """
+
+    name: str
+    call: Callable[[Sequence[Item]], Any]
+    is_async: bool
+    call_sync: Callable[[Sequence[Item], float], Sequence[Verdict]] | None = None
+    categories: Collection[str] | None = None
+
+
+def build(name: str, options: Mapping[str, object]) -> AnyModerator:
+    """The built-in moderator `name`, or the object at an import path like "app.safety:check".
+
+    Raises ConfigError.
+    """
+    if name in BUILT_IN:
+        module, attribute = BUILT_IN[name]
+        return _construct(getattr(import_module(module), attribute), name, options)
+    if ":" not in name:
+        raise ConfigError(
+            "moderator",
+            f"there is no moderator {name!r}; write one of {', '.join(map(repr, BUILT_IN))}, "
+            "or the import path of your own, as in 'app.safety:check'",
+        )
+    try:
+        found: AnyModerator = resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError("moderator", f"{name!r} cannot be imported: {error}") from error
+    return found
+
+
+def bind(moderator: AnyModerator) -> Bound:
+    """Find out how a moderator wants to be called. Raises ConfigError for what cannot be."""
+    call: Any = getattr(moderator, "moderate", moderator)
+    if not callable(call) or inspect.isclass(moderator):
+        raise ConfigError("moderator", f"{moderator!r} is neither a function nor an object with a method 'moderate'")
+    named = getattr(moderator, "name", None) or getattr(moderator, "__name__", None)
+    return Bound(
+        name=named if isinstance(named, str) else type(moderator).__name__,
+        call=call,
+        is_async=any(map(inspect.iscoroutinefunction, (call, type(call).__call__))),
+        call_sync=getattr(moderator, "moderate_sync", None),
+        categories=getattr(moderator, "categories", None),
+    )
+
+
+def verified(items: Sequence[Item], verdicts: object) -> Sequence[Verdict]:
+    """The verdicts, if they are one well-formed Verdict for each item; raises BadVerdict otherwise."""
+    if not isinstance(verdicts, Sequence) or len(verdicts) != len(items):
+        count = len(verdicts) if isinstance(verdicts, Sequence) else type(verdicts).__name__
+        raise BadVerdict(f"{len(items)} items were judged with {count} verdicts")
+    for verdict in verdicts:
+        if not isinstance(verdict, Verdict) or not isinstance(verdict.flagged, bool):
+            raise BadVerdict("an answer is not a Verdict whose `flagged` is True or False")
+        _verify_maps(verdict)
+    return verdicts
+
+
+def translated(error: Exception) -> ModeratorError:
+    """Whatever a moderator raised, as one of our errors; foreign messages may quote the user."""
+    if isinstance(error, ModeratorError):
+        return error
+    return ModeratorDown(f"the moderator raised {type(error).__name__}")
+
+
+def _verify_maps(verdict: Verdict) -> None:
+    for category, hit in verdict.categories.items():
+        if not isinstance(category, str) or not isinstance(hit, bool):
+            raise BadVerdict("a verdict's categories are not names with True or False")
+    for category, score in verdict.scores.items():
+        is_number = isinstance(score, int | float) and not isinstance(score, bool)
+        if not isinstance(category, str) or not is_number or not (math.isfinite(score) and 0 <= score <= 1):
+            raise BadVerdict("a verdict's scores are not names with numbers from 0 to 1")
+
+
+def _construct(kind: Callable[..., AnyModerator], name: str, options: Mapping[str, object]) -> AnyModerator:
+    known = inspect.signature(kind).parameters
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"moderators.{name}.{option}", f"unknown key; it takes {', '.join(known)}")
+    try:
+        return kind(**options)
+    except ConfigError as error:
+        raise ConfigError(f"moderators.{name}.{error.key}".rstrip("."), error.problem) from error

@@ -1,0 +1,90 @@
+"""Calling a moderator, awaiting or blocking: bounded in time, its answer verified, its errors ours."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from prescreen.errors import ModeratorTimeout
+from prescreen.model import Moderate, Verdict
+from prescreen.moderators import Bound, translated, verified
+
+if TYPE_CHECKING:
+    from anyio import CapacityLimiter
+    from anyio.lowlevel import RunVar
+
+_THREADS: Final = 40  # for `def` moderators, per event loop; apart from the framework's own
+
+
+async def moderate(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
+    """One verdict for each item within the step's timeout. Raises ModeratorError.
+
+    A `def` moderator runs in a worker thread, which is left behind when its time is up.
+    """
+    from anyio import fail_after
+
+    try:
+        with fail_after(step.timeout):
+            verdicts = await _call(moderator, step)
+    except TimeoutError as error:
+        raise ModeratorTimeout(f"no verdict within {step.timeout:g} s") from error
+    except Exception as error:  # whatever a moderator raises, the policy for failures must decide
+        raise translated(error) from error
+    return verified(step.items, verdicts)
+
+
+def moderate_sync(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
+    """The same, blocking.
+
+    An `async def` moderator runs in an event loop made for this call. A `def` one without
+    `moderate_sync` cannot be cut short here; a verdict that comes late still counts.
+    """
+    try:
+        if moderator.call_sync is not None:
+            return verified(step.items, moderator.call_sync(step.items, step.timeout))
+        if not moderator.is_async:
+            verdicts = moderator.call(step.items)
+            if not inspect.isawaitable(verdicts):
+                return verified(step.items, verdicts)
+            moderator = replace(moderator, call=lambda _items: verdicts, is_async=True)
+    except Exception as error:  # as above
+        raise translated(error) from error
+    return _run(moderator, step)
+
+
+def _run(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
+    import anyio
+
+    try:
+        anyio.lowlevel.current_token()
+    except RuntimeError:
+        return anyio.run(moderate, moderator, step)
+    raise RuntimeError("an async moderator cannot be called from blocking code inside an event loop; await instead")
+
+
+async def _call(moderator: Bound, step: Moderate) -> object:
+    from anyio import to_thread
+
+    if moderator.is_async:
+        return await moderator.call(step.items)
+    verdicts = await to_thread.run_sync(moderator.call, step.items, abandon_on_cancel=True, limiter=_own_limiter())
+    return await verdicts if inspect.isawaitable(verdicts) else verdicts
+
+
+def _own_limiter() -> CapacityLimiter:
+    from anyio import CapacityLimiter
+
+    found = _limiters().get(None)
+    if found is None:
+        _limiters().set(found := CapacityLimiter(_THREADS))
+    return found
+
+
+@cache
+def _limiters() -> RunVar[CapacityLimiter]:
+    from anyio.lowlevel import RunVar
+
+    return RunVar("prescreen.threads")

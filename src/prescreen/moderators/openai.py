@@ -1,0 +1,281 @@
+"""OpenAI's moderation endpoint, or one that speaks like it, by the official SDK.
+
+The SDK is imported when a moderator is built (it costs about 0.6 s), and a client is built when it
+is first needed: one for each process, because a client shared over fork() can hand one request the
+answer to another, and one for each event loop, because an async client dies with its loop.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from prescreen.errors import (
+    BadVerdict,
+    ConfigError,
+    ModeratorBusy,
+    ModeratorDown,
+    ModeratorError,
+    ModeratorRefused,
+    ModeratorTimeout,
+)
+from prescreen.model import Image, Item, Text, Verdict
+
+if TYPE_CHECKING:
+    from anyio.lowlevel import RunVar
+    from openai import AsyncOpenAI, OpenAI
+
+CATEGORIES: Final = frozenset(
+    [
+        "harassment",
+        "harassment/threatening",
+        "hate",
+        "hate/threatening",
+        "illicit",
+        "illicit/violent",
+        "self-harm",
+        "self-harm/intent",
+        "self-harm/instructions",
+        "sexual",
+        "sexual/minors",
+        "violence",
+        "violence/graphic",
+    ]
+)
+"""The wire names of omni-moderation (OpenAI's moderation guide)."""
+
+_SHUT_DOWN: Final = "text-moderation-"
+_LONGEST_ANSWER: Final = 8 << 20  # bytes; a full answer is about 1.2 kB for each item
+_LONGEST_WAIT: Final = 60.0  # seconds; only a backstop, the screen's deadline cuts earlier
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+Call = dict[str, Any]
+
+
+class OpenAIModerator:
+    """Judges by `POST /v1/moderations`: all texts of a request in one call, each image in its own.
+
+    `api_key` None takes OPENAI_API_KEY; `base_url` None takes OPENAI_BASE_URL, else OpenAI's own.
+    Pin `model` to a snapshot ("omni-moderation-2024-09-26") before relying on thresholds: OpenAI
+    recalibrates the moving name. Raises ConfigError for a missing key or a model that is shut down.
+
+    Texts and images are sent to OpenAI (or to whoever runs `base_url`).
+    """
+
+    name = "openai"
+
+    def __init__(
+        self, *, model: str = "omni-moderation-latest", api_key: str | None = None, base_url: str | None = None
+    ) -> None:
+        if model.startswith(_SHUT_DOWN):
+            raise ConfigError("model", f"{model!r} is shut down; write 'omni-moderation-latest'")
+        self._options = {
+            "api_key": _key(api_key),
+            # An empty OPENAI_BASE_URL would be taken for an address by the SDK.
+            "base_url": base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1",
+            "timeout": _LONGEST_WAIT,
+            "max_retries": 0,  # the SDK's retries sleep without regard to our deadline
+        }
+        self.model = model
+        self.categories = CATEGORIES if base_url is None else None
+        self._openai = _sdk()
+        self._async_client: RunVar[tuple[int, AsyncOpenAI]] | None = None
+        self._sync_client: tuple[int, OpenAI] | None = None
+
+    def __repr__(self) -> str:
+        return f"OpenAIModerator(model={self.model!r}, base_url={self._options['base_url']!r})"
+
+    async def moderate(self, items: Sequence[Item]) -> Sequence[Verdict]:
+        """Raises ModeratorError; the caller bounds the time."""
+        from anyio import create_task_group
+
+        client = self._client()
+        verdicts: dict[int, Verdict] = {}
+        errors: list[ModeratorError] = []
+
+        async def run(indexes: Sequence[int], call: Call) -> None:
+            try:
+                verdicts.update(zip(indexes, await self._ask(client, call, len(indexes)), strict=True))
+            except ModeratorError as error:
+                errors.append(error)
+
+        async with create_task_group() as group:
+            for indexes, call in self._calls(items):
+                group.start_soon(run, indexes, call)
+        if errors:
+            raise errors[0]
+        return [verdicts[index] for index in range(len(items))]
+
+    def moderate_sync(self, items: Sequence[Item], timeout: float) -> Sequence[Verdict]:
+        """The same, blocking, in at most about `timeout` seconds. Raises ModeratorError."""
+        client, deadline = self._client_sync(), time.monotonic() + timeout
+        verdicts: dict[int, Verdict] = {}
+        for indexes, call in self._calls(items):
+            verdicts.update(zip(indexes, self._ask_sync(client, call, len(indexes), deadline), strict=True))
+        return [verdicts[index] for index in range(len(items))]
+
+    async def _ask(self, client: AsyncOpenAI, call: Call, count: int) -> list[Verdict]:
+        for is_last in (False, True):
+            try:
+                response = await client.moderations.with_raw_response.create(**call)
+                return parse(response.content, count)
+            except Exception as error:
+                if is_last or not self._was_dropped(error):
+                    raise self._translated(error) from error
+        raise AssertionError  # the last round returns or raises
+
+    def _ask_sync(self, client: OpenAI, call: Call, count: int, deadline: float) -> list[Verdict]:
+        for is_last in (False, True):
+            try:
+                left = _left(deadline)
+                with client.moderations.with_streaming_response.create(**call, timeout=left) as response:
+                    return parse(_read(response.iter_bytes(), deadline), count)
+            except Exception as error:
+                if is_last or time.monotonic() >= deadline or not self._was_dropped(error):
+                    raise self._translated(error) from error
+        raise AssertionError  # the last round returns or raises
+
+    def _calls(self, items: Sequence[Item]) -> Iterator[tuple[Sequence[int], Call]]:
+        """The calls to make, each with the indexes of the items that it judges."""
+        texts = [(index, item.value) for index, item in enumerate(items) if isinstance(item, Text)]
+        if texts:
+            yield (
+                [index for index, _ in texts],
+                {"model": self.model, "input": [_sendable(value) for _, value in texts]},
+            )
+        for index, item in enumerate(items):
+            if isinstance(item, Image):
+                part = {"type": "image_url", "image_url": {"url": _sendable(item.url)}}
+                yield [index], {"model": self.model, "input": [part]}
+
+    def _client(self) -> AsyncOpenAI:
+        from anyio.lowlevel import RunVar
+
+        if self._async_client is None:
+            self._async_client = RunVar("prescreen.openai")
+        pid, client = self._async_client.get((0, None))
+        if client is None or pid != os.getpid():
+            client = self._openai.AsyncOpenAI(**self._options)
+            self._async_client.set((os.getpid(), client))
+        return client
+
+    def _client_sync(self) -> OpenAI:
+        # Two threads may both build one at first; the loser's is dropped. A lock could be held at fork.
+        pid, client = self._sync_client or (0, None)
+        if client is None or pid != os.getpid():
+            client = self._openai.OpenAI(**self._options)
+            self._sync_client = (os.getpid(), client)
+        return client
+
+    def _was_dropped(self, error: Exception) -> bool:
+        """Whether a kept-alive connection was closed under us: worth one more try, at once."""
+        sdk = self._openai
+        return isinstance(error, sdk.APIConnectionError) and not isinstance(error, sdk.APITimeoutError)
+
+    def _translated(self, error: Exception) -> ModeratorError:
+        """The SDK's error as ours. Its messages are left behind: they may quote the request."""
+        sdk = self._openai
+        if isinstance(error, ModeratorError):
+            return error
+        if isinstance(error, sdk.APIStatusError):
+            return _refused(error.status_code, error.code, error.response.headers.get("retry-after"))
+        if isinstance(error, sdk.APITimeoutError):
+            return ModeratorTimeout("no answer in time")
+        return ModeratorDown(f"no answer ({type(error).__name__})")
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    flagged: bool | None = None
+    categories: dict[str, bool | None]
+    category_scores: dict[str, float | None] | None = None
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    results: list[_Result]
+    model: str = ""
+
+
+def parse(body: bytes, count: int) -> list[Verdict]:
+    """The verdicts of a moderation answer; raises BadVerdict unless they are `count` whole ones."""
+    try:
+        answer = _Answer.model_validate_json(body)
+    except ValidationError as error:
+        raise BadVerdict(f"the answer is not a moderation result ({error.error_count()} faults)") from None
+    if len(answer.results) != count:
+        raise BadVerdict(f"{count} items were judged with {len(answer.results)} results")
+    return [_verdict(result, answer.model) for result in answer.results]
+
+
+def _verdict(result: _Result, model: str) -> Verdict:
+    categories = {name: hit for name, hit in result.categories.items() if hit is not None}
+    flagged = result.flagged
+    if flagged is None and len(categories) == len(result.categories):
+        flagged = any(categories.values())
+    if flagged is None or not categories:
+        raise BadVerdict("a result says neither flagged nor which categories hold")
+    scores = {name: score for name, score in (result.category_scores or {}).items() if score is not None}
+    return Verdict(flagged, categories, scores, model)
+
+
+def _refused(status: int, code: str | None, retry_after: str | None) -> ModeratorError:
+    wait = float(retry_after) if retry_after and re.fullmatch(r"\d{1,5}(\.\d+)?", retry_after) else None
+    said = f"HTTP {status}" + (f", {code}" if code and re.fullmatch(r"\w{1,64}", code) else "")
+    if status == 429:
+        return ModeratorBusy(f"rate limit or quota ({said})", retry_after=wait)
+    if status >= 500:
+        return ModeratorDown(f"it failed ({said})", retry_after=wait)
+    hint = "; check the API key" if status in (401, 403) else ""
+    return ModeratorRefused(f"it refused the call ({said}){hint}")
+
+
+def _read(chunks: Iterator[bytes], deadline: float) -> bytes:
+    """The body, read against the clock: the SDK's own timeout starts anew with every chunk."""
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        _left(deadline)
+        if len(body) > _LONGEST_ANSWER:
+            raise BadVerdict("the answer is too long")
+    return bytes(body)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise ModeratorTimeout("no answer in time")
+    return left
+
+
+def _sendable(text: str) -> str:
+    """The text as UTF-8 can carry it: a lone surrogate (half an emoji) becomes U+FFFD."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+
+
+def _key(api_key: str | None) -> str:
+    key = api_key or os.environ.get("OPENAI_API_KEY", "")
+    if not key:
+        raise ConfigError(
+            "api_key",
+            "there is no API key; set OPENAI_API_KEY, or write moderator = 'keywords' to try "
+            "prescreen offline (it catches phrases, not meaning)",
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError("api_key", "the API key has blanks, line ends or non-ASCII characters in it")
+    return key
+
+
+def _sdk() -> Any:
+    try:
+        import openai
+    except ImportError as error:
+        raise ConfigError("", "the openai package is missing; run: pip install 'openai>=2,<4'") from error
+    return openai

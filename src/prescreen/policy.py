@@ -1,0 +1,97 @@
+"""From verdicts to a conclusion. No I/O, no state: the same verdicts always conclude the same."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from difflib import get_close_matches
+from typing import ClassVar, Final
+
+from prescreen.errors import ConfigError
+from prescreen.model import Action, Item, Reason, Verdict
+
+REST: Final = "*"
+"""As a category: every category that is not named itself."""
+
+UNSPECIFIED: Final = "unspecified"
+"""The category of a verdict that is flagged without naming one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What counts as a hit, and what a hit does.
+
+    Without `thresholds` the provider's own flags decide. A threshold (0 to 1) replaces them for the
+    category that it names and leaves the others alone; `"*"` is for all that are not named.
+    `score >= threshold` hits. `ignore` drops categories altogether. `actions` says what a hit in a
+    category does (default: reject); `Action.FLAG` passes the request on, annotated and recorded.
+
+    Raises ConfigError.
+    """
+
+    _: KW_ONLY
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    actions: Mapping[str, Action] = field(default_factory=dict)
+    ignore: Sequence[str] = ()
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        for category, threshold in self.thresholds.items():
+            if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+                raise ConfigError(f'thresholds."{category}"', f"{threshold!r} is not a number from 0 to 1")
+        for category, action in self.actions.items():
+            if action not in set(Action):
+                raise ConfigError(f'actions."{category}"', f"{action!r} is not one of 'reject', 'flag', 'allow'")
+        if isinstance(self.ignore, str):
+            raise ConfigError("ignore", f"write a list: [{self.ignore!r}]")
+        object.__setattr__(self, "thresholds", dict(self.thresholds))
+        object.__setattr__(self, "actions", {name: Action(action) for name, action in self.actions.items()})
+        object.__setattr__(self, "ignore", tuple(self.ignore))
+
+    def check_categories(self, known: Collection[str]) -> None:
+        """Raise ConfigError for a category that the moderator never reports; it would do nothing."""
+        for key, names in (("thresholds", self.thresholds), ("actions", self.actions), ("ignore", self.ignore)):
+            for name in names:
+                if name not in known and name != REST:
+                    near = get_close_matches(name, known, n=1)
+                    hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(sorted(known))}"
+                    raise ConfigError(f'policy.{key}."{name}"', f"the moderator has no category {name!r}; {hint}")
+
+    def reasons(self, items: Sequence[Item], verdicts: Sequence[Verdict]) -> tuple[Reason, ...]:
+        """Every hit, in the order of the items; one verdict for each item."""
+        return tuple(
+            Reason(category, item.pointer, verdict.scores.get(category), self._action(category))
+            for item, verdict in zip(items, verdicts, strict=True)
+            for category in self._hits(verdict)
+        )
+
+    def conclude(self, reasons: Sequence[Reason]) -> Action:
+        """The gravest action of all the reasons; ALLOW without any."""
+        actions = {reason.action for reason in reasons}
+        return next((action for action in (Action.REJECT, Action.FLAG) if action in actions), Action.ALLOW)
+
+    def _hits(self, verdict: Verdict) -> Iterator[str]:
+        named = dict.fromkeys((*verdict.categories, *verdict.scores))
+        for category in named:
+            if category not in self.ignore and self._is_hit(category, verdict):
+                yield category
+        # Flagged without a category to show for it: only thresholds for all that it names undo that.
+        is_explained = any(verdict.categories.values()) or (named and all(map(self._is_settled, named)))
+        if verdict.flagged and not is_explained:
+            yield UNSPECIFIED
+
+    def _is_hit(self, category: str, verdict: Verdict) -> bool:
+        threshold, score = self._threshold(category), verdict.scores.get(category)
+        if threshold is None or score is None:
+            return verdict.categories.get(category, False)
+        return score >= threshold
+
+    def _is_settled(self, category: str) -> bool:
+        return category in self.ignore or self._threshold(category) is not None
+
+    def _threshold(self, category: str) -> float | None:
+        return self.thresholds.get(category, self.thresholds.get(REST))
+
+    def _action(self, category: str) -> Action:
+        return self.actions.get(category, self.actions.get(REST, Action.REJECT))

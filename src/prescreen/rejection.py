@@ -1,0 +1,183 @@
+"""From a rejecting decision to the answer that the end user gets. No I/O."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, replace
+from html import escape
+from typing import ClassVar, Final, Literal, get_args
+
+from prescreen.errors import ConfigError
+from prescreen.model import Action, Cause, Decision, Reason, Rejection
+from prescreen.page import PAGE
+from prescreen.wording import ANSWERS, CATEGORIES, RESOURCES, SUPPORT, Answer
+
+Format = Literal["problem", "openai", "html", "text", "negotiate"]
+
+# Clients retry these (the openai SDK does), and a rejection must not be retried.
+_RETRIED: Final = frozenset({408, 409, 425, 429})
+_DEFAULT_RETRY_AFTER: Final = 5.0
+_HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_FRAMING: Final = frozenset({"content-length", "content-type", "transfer-encoding", "connection"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rejections:
+    """How rejections look. Called with a Decision and the request's `Accept`, gives a Rejection.
+
+    `status` and `title` are for flagged requests; other causes (unreadable, too large, moderator
+    unavailable) have their own. `wording` gives plain words per category and overrides ours.
+    `resources` is shown beside self-harm categories; "" for none. `headers` go onto every
+    rejection. `show_scores` adds the moderator's scores to `problem` bodies.
+
+    Raises ConfigError.
+    """
+
+    _: KW_ONLY
+    format: Format = "problem"
+    status: int = 400
+    title: str = ANSWERS[Cause.FLAGGED].title
+    wording: Mapping[str, str] = field(default_factory=dict)
+    resources: str = RESOURCES
+    headers: Mapping[str, str] = field(default_factory=dict)
+    show_scores: bool = False
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        if self.format not in get_args(Format):
+            raise ConfigError("format", f"{self.format!r} is not one of {', '.join(get_args(Format))}")
+        if not isinstance(self.status, int) or not 400 <= self.status < 500 or self.status in _RETRIED:
+            raise ConfigError(
+                "status",
+                f"{self.status!r} will not do: a rejection is a 4xx that clients do not retry "
+                f"(so none of {', '.join(map(str, sorted(_RETRIED)))}); write for example 400, 403 or 422",
+            )
+        for name, value in self.headers.items():
+            if name.lower() in _FRAMING or not name.isascii() or not (value.isprintable() and value.isascii()):
+                raise ConfigError(f'headers."{name}"', "this header cannot be set here")
+        lower = {name.lower(): value for name, value in self.headers.items()}
+        object.__setattr__(self, "headers", lower)
+
+    def __call__(self, decision: Decision, accept: str = "") -> Rejection:
+        """The answer for a decision that rejects; `accept` is the request's Accept header."""
+        kind = _negotiate(accept) if self.format == "negotiate" else self.format
+        media_type, write = _WRITERS[kind]
+        answer = self._answer(decision)
+        body = write(self, decision, answer).encode()
+        headers = {"content-type": media_type, "content-length": str(len(body)), **_HEADERS, **self.headers}
+        if self.format == "negotiate":
+            headers["vary"] = "accept"
+        if answer.status == 503:
+            headers["retry-after"] = str(math.ceil(decision.retry_after or _DEFAULT_RETRY_AFTER))
+        return Rejection(answer.status, headers, body)
+
+    def words(self, category: str) -> str:
+        """Plain words for a category; an unknown one is spelled out from its wire name."""
+        known = self.wording.get(category) or CATEGORIES.get(category)
+        return known or category.replace("/", ", ").replace("_", " ")
+
+    def support(self, decision: Decision) -> str | None:
+        """The supportive text for a decision that self-harm is part of, else None."""
+        if any(reason.category.startswith("self-harm") for reason in _grounds(decision)):
+            return f"{SUPPORT} {self.resources}".strip()
+        return None
+
+    def _answer(self, decision: Decision) -> Answer:
+        answer = ANSWERS[decision.cause]
+        if decision.cause is Cause.FLAGGED:
+            named = dict.fromkeys(self.words(reason.category) for reason in _grounds(decision))
+            detail = self.support(decision) or answer.detail.format(categories=_enumerate(list(named)))
+            return replace(answer, status=self.status, title=self.title, detail=detail)
+        problem = decision.problem or "It could not be screened"
+        return replace(answer, detail=answer.detail.format(problem=problem[:1].upper() + problem[1:]))
+
+
+Reject = Callable[[Decision, str], Rejection]
+"""What makes an answer of a decision: Rejections, or a user's own callable behind the same shape."""
+
+
+def _grounds(decision: Decision) -> list[Reason]:
+    """The reasons that reject, without those that only flag."""
+    return [reason for reason in decision.reasons if reason.action is Action.REJECT]
+
+
+def _enumerate(words: list[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else "unaccepted content"
+
+
+def _problem(look: Rejections, decision: Decision, answer: Answer) -> str:
+    """RFC 9457."""
+    members: dict[str, object] = {
+        "type": f"urn:prescreen:{answer.code.replace('_', '-')}",
+        "title": answer.title,
+        "status": answer.status,
+        "detail": answer.detail,
+        "decision_id": decision.id,
+    }
+    if decision.cause is Cause.FLAGGED:
+        members["categories"] = [_category(look, reason) for reason in _grounds(decision)]
+    return json.dumps(members)
+
+
+def _category(look: Rejections, reason: Reason) -> dict[str, object]:
+    member: dict[str, object] = {
+        "category": reason.category,
+        "words": look.words(reason.category),
+        "pointer": reason.pointer,
+    }
+    return member | {"score": reason.score} if look.show_scores else member
+
+
+def _openai(_look: Rejections, decision: Decision, answer: Answer) -> str:
+    """The error envelope that OpenAI's clients parse."""
+    param = next((reason.pointer for reason in _grounds(decision)), None)
+    message = f"{answer.title}. {answer.detail}"
+    return json.dumps({"error": {"message": message, "type": answer.type, "param": param, "code": answer.code}})
+
+
+def _html(_look: Rejections, decision: Decision, answer: Answer) -> str:
+    return PAGE.format(title=escape(answer.title), detail=escape(answer.detail), id=escape(decision.id))
+
+
+def _text(_look: Rejections, decision: Decision, answer: Answer) -> str:
+    return f"{answer.title}. {answer.detail}\n(decision {decision.id})\n"
+
+
+Writer = Callable[[Rejections, Decision, Answer], str]
+_WRITERS: Final[dict[str, tuple[str, Writer]]] = {
+    "problem": ("application/problem+json", _problem),
+    "openai": ("application/json", _openai),
+    "html": ("text/html; charset=utf-8", _html),
+    "text": ("text/plain; charset=utf-8", _text),
+}
+_OFFERS: Final = {
+    "application/problem+json": "problem",
+    "application/json": "problem",
+    "text/html": "html",
+    "text/plain": "text",
+}
+
+
+def _negotiate(accept: str) -> Format:
+    """The offer that the client likes best (RFC 9110, section 12.5.1); `problem` in doubt."""
+    liked = dict(map(_preference, accept.split(",")[:50]))
+    best, quality = "problem", 0.0
+    for media_type, name in _OFFERS.items():
+        kind = media_type.partition("/")[0]
+        offered = next((liked[each] for each in (media_type, f"{kind}/*", "*/*") if each in liked), 0.0)
+        if offered > quality:
+            best, quality = name, offered
+    return best  # type: ignore[return-value]  # every value of _OFFERS is a Format
+
+
+def _preference(part: str) -> tuple[str, float]:
+    media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    quality = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+    try:
+        return media_type, min(max(float(quality), 0.0), 1.0)
+    except ValueError:
+        return media_type, 0.0

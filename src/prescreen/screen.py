@@ -1,0 +1,191 @@
+"""The object that is configured once and shared: rules, moderator, policy, rejections."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
+
+from prescreen.decode.document import Limits
+from prescreen.drive import drive, drive_sync
+from prescreen.errors import ConfigError
+from prescreen.flow import Flow, Plan, compile_places, screen_items, screen_request
+from prescreen.log import log_decision
+from prescreen.match import Rule, RuleSet
+from prescreen.model import (
+    Action,
+    Answer,
+    Decision,
+    Head,
+    Item,
+    Mode,
+    Moderate,
+    Rejection,
+    Report,
+    Step,
+    Text,
+)
+from prescreen.moderators import AnyModerator, Bound, bind, build
+from prescreen.moderators.call import moderate, moderate_sync
+from prescreen.policy import Policy
+from prescreen.rejection import Rejections
+
+if TYPE_CHECKING:
+    from prescreen.config import Settings
+
+SCREENED_KEY: Final = "prescreen.screened"
+"""Where the mark `Screened` lies in the ASGI scope and in the WSGI environ."""
+
+logger: Final = logging.getLogger("prescreen")
+
+
+class ScreenOptions(TypedDict, total=False):
+    """The keyword arguments of Screen and of both middlewares; see `config.Settings`."""
+
+    rules: Sequence[Rule]
+    moderator: str | AnyModerator
+    moderators: Mapping[str, Mapping[str, Any]]
+    policy: Policy
+    rejection: Rejections | Callable[[Decision], Rejection]
+    mode: Mode | str
+    on_error: Action | str
+    deadline: float | str
+    receive_timeout: float | str
+    limits: Limits | Mapping[str, int | str]
+
+
+class Screen:
+    """Rules, moderator, policy and rejections, checked and compiled.
+
+    `config` is a TOML file; keyword arguments replace its top-level keys. Raises ConfigError for
+    whatever could not work later.
+    """
+
+    def __init__(self, config: str | Path | None = None, **options: Unpack[ScreenOptions]) -> None:
+        from prescreen.config import load, settings  # pydantic takes its time to import
+
+        self.settings: Final[Settings] = load(config, **options) if config else settings(**options)
+        self.moderator: Final = _moderator(self.settings)
+        if self.moderator.categories is not None:
+            self.settings.policy.check_categories(self.moderator.categories)
+        self.rules: Final = self._active_rules()
+        self.plan: Final = self._plan()
+        self._reject: Final = _rejecter(self.settings.rejection)
+
+    def __repr__(self) -> str:
+        return f"Screen(rules={len(self.settings.rules)}, moderator={self.moderator.name!r}, mode={self.settings.mode})"
+
+    async def check(self, text: str | Sequence[Item]) -> Decision:
+        """The decision on a text (or on Texts and Images) that comes from no request."""
+        return await drive(self.check_flow(text), self.perform)
+
+    def check_sync(self, text: str | Sequence[Item]) -> Decision:
+        """The same, blocking; for code that runs in no event loop."""
+        return drive_sync(self.check_flow(text), self.perform_sync)
+
+    def check_flow(self, text: str | Sequence[Item]) -> Flow[Decision]:
+        """The flow behind `check`."""
+        return screen_items(self.plan, [Text("", text)] if isinstance(text, str) else text)
+
+    def request_flow(self, rule: Rule, head: Head) -> Flow[Decision]:
+        """The flow that screens a request by `rule`; the caller's driver performs `ReadBody`."""
+        return screen_request(self.plan, rule, head)
+
+    def rejection(self, decision: Decision, accept: str = "") -> Rejection:
+        """The answer for a decision that rejects; `accept` is the request's Accept header."""
+        try:
+            rejection = self._reject(decision, accept)
+        except Exception:
+            # A broken page must not let the request through, nor become a 500 that clients retry.
+            logger.exception("the configured rejection failed; the default one is sent")
+            return Rejections()(decision)
+        if isinstance(rejection, Rejection):
+            return rejection
+        logger.error("the rejection callable returned %s; the default one is sent", type(rejection).__name__)
+        return Rejections()(decision)
+
+    async def perform(self, step: Step) -> Answer:
+        """Perform any step but ReadBody, awaiting."""
+        if isinstance(step, Moderate):
+            return await moderate(self.moderator, step)
+        return _report(step)
+
+    def perform_sync(self, step: Step) -> Answer:
+        """Perform any step but ReadBody, blocking."""
+        if isinstance(step, Moderate):
+            return moderate_sync(self.moderator, step)
+        return _report(step)
+
+    def _active_rules(self) -> RuleSet:
+        compiled = RuleSet(self.settings.rules)
+        return RuleSet(()) if self.settings.mode is Mode.OFF else compiled
+
+    def _plan(self) -> Plan:
+        found = self.settings
+        return Plan(
+            places=compile_places(found.rules),
+            policy=found.policy,
+            limits=found.limits,
+            mode=found.mode,
+            on_error=found.on_error,
+            deadline=found.deadline,
+            receive_timeout=found.receive_timeout,
+            moderator=self.moderator.name,
+        )
+
+
+def screen_from(screen: Screen | None, config: str | Path | None, options: ScreenOptions) -> Screen:
+    """The screen that a middleware was given, or the one that its arguments describe."""
+    if screen is None:
+        return Screen(config, **options)
+    if config is not None or options:
+        raise ConfigError("screen", "a middleware takes a screen or its configuration, not both")
+    return screen
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """The mark of a screening, so that a second middleware of the same kind need not screen again.
+
+    `source` is what the app reads the body from.
+    """
+
+    screen: Screen
+    rule: Rule
+    source: object
+
+
+def is_screened(mark: object, screen: Screen, rule: Rule, source: object) -> bool:
+    """Whether the same screen has screened this very request, and nothing has come between."""
+    return (
+        isinstance(mark, Screened)
+        and mark.source is source
+        and mark.rule == rule
+        and mark.screen.settings == screen.settings
+    )
+
+
+def _report(step: Step) -> Answer:
+    assert isinstance(step, Report), step  # ReadBody is the adapters'
+    log_decision(step.record)
+    return None
+
+
+def _moderator(settings: Settings) -> Bound:
+    for name in settings.moderators:
+        if name != settings.moderator:
+            raise ConfigError(
+                f"moderators.{name}", f"options for a moderator that is not used; it is {settings.moderator!r}"
+            )
+    chosen = settings.moderator
+    return bind(build(chosen, settings.moderators.get(chosen, {})) if isinstance(chosen, str) else chosen)
+
+
+def _rejecter(configured: Rejections | Callable[[Decision], Rejection]) -> Callable[[Decision, str], Rejection]:
+    if isinstance(configured, Rejections):
+        return configured
+    if not callable(configured):
+        raise ConfigError("rejection", f"{configured!r} is neither Rejections nor a callable")
+    return lambda decision, _accept: configured(decision)

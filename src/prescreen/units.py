@@ -1,0 +1,38 @@
+"""Durations and sizes as people write them: "2s", "500ms", "1MiB"."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"B": 1, "kB": 1000, "KiB": 1 << 10, "MB": 10**6, "MiB": 1 << 20, "GiB": 1 << 30}
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)")
+
+
+def seconds(value: object) -> float:
+    """Seconds, from a number of seconds or a text such as "2s" or "500ms".
+
+    Raises ValueError for anything else, and for what is not above zero.
+    """
+    return _positive(value, _SECONDS, "a duration such as 2.5, '2s' or '500ms'")
+
+
+def size(value: object) -> int:
+    """Bytes, from a number of bytes or a text such as "64KiB" or "1MiB". Raises ValueError."""
+    return int(_positive(value, _BYTES, "a size such as 65536, '64KiB' or '1MiB'"))
+
+
+def _positive(value: object, units: dict[str, int] | dict[str, float], wanted: str) -> float:
+    number = _number(value, units)
+    if number is None or not 0 < number < math.inf:
+        raise ValueError(f"{value!r} is not {wanted}")
+    return number
+
+
+def _number(value: object, units: dict[str, int] | dict[str, float]) -> float | None:
+    if isinstance(value, str):
+        found = _QUANTITY.fullmatch(value.strip())
+        factor = units.get(found[2]) if found else None
+        return None if found is None or factor is None else float(found[1]) * factor
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,73 @@
+"""The words that end users read. Plain, short, and never scolding where somebody may be in need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from prescreen.model import Cause
+
+CATEGORIES: Final = {
+    "harassment": "harassment",
+    "harassment/threatening": "threats against someone",
+    "hate": "hateful language",
+    "hate/threatening": "threats out of hate",
+    "illicit": "help with wrongdoing",
+    "illicit/violent": "help with violent wrongdoing",
+    "self-harm": "self-harm",
+    "self-harm/intent": "the wish to harm oneself",
+    "self-harm/instructions": "instructions for self-harm",
+    "sexual": "sexual content",
+    "sexual/minors": "sexual content involving minors",
+    "violence": "violence",
+    "violence/graphic": "graphic violence",
+    "unspecified": "content that our moderation does not accept",
+}
+"""Plain words for OpenAI's thirteen categories (and for a flag without one)."""
+
+SUPPORT: Final = (
+    "It sounds as if you may be going through a hard time. You are not alone, and talking to someone can help."
+)
+RESOURCES: Final = (
+    "If you are in danger, please call your local emergency number. You can find a free helpline "
+    "near you at https://findahelpline.com."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How one cause is answered: status, title, a sentence, and the code of the `openai` format.
+
+    In `detail`, {problem} is what was wrong with the request and {categories} the words for what
+    was found.
+    """
+
+    status: int
+    title: str
+    detail: str
+    code: str
+    type: str = "invalid_request_error"
+
+
+ANSWERS: Final = {
+    Cause.FLAGGED: Answer(
+        400,
+        "Your message was not accepted",
+        "It appears to contain {categories}. Please change it and try again.",
+        "content_policy_violation",
+    ),
+    Cause.UNREADABLE: Answer(400, "The request could not be read", "{problem}.", "invalid_request"),
+    Cause.UNSUPPORTED: Answer(415, "This kind of request is not accepted", "{problem}.", "unsupported_media_type"),
+    Cause.OVERSIZE: Answer(413, "The request is too large", "{problem}.", "request_too_large"),
+    Cause.INCOMPLETE: Answer(400, "The request was incomplete", "{problem}.", "invalid_request"),
+    Cause.LENGTH_REQUIRED: Answer(411, "The request needs a length", "{problem}.", "length_required"),
+    Cause.SLOW: Answer(408, "The request took too long", "{problem}.", "request_timeout"),
+    Cause.UNAVAILABLE: Answer(
+        503,
+        "Your message could not be checked",
+        "Messages are checked before they are processed, and that is not possible right now. "
+        "Please try again in a moment.",
+        "moderation_unavailable",
+        "api_error",
+    ),
+}

@@ -1,0 +1,204 @@
+"""WSGI (PEP 3333): the middleware for Flask, Django and any other WSGI app.
+
+No event loop and no thread of its own. Where no rule matches, the app gets the very same environ;
+where one does, it gets exactly the bytes that were screened, framed so that every framework reads
+them alike: a length, no transfer coding, an input that ends.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Unpack
+
+from prescreen.drive import drive_sync
+from prescreen.errors import Incomplete, LengthRequired, Oversize, Unreadable
+from prescreen.match import choose
+from prescreen.model import DECISION_KEY, Answer, Decision, Head, ReadBody, Step
+from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+Environ = dict[str, Any]
+
+_DRAIN_BYTES: Final = 4 << 20
+_CHUNK: Final = 64 << 10
+
+
+class ModerationMiddleware:
+    """Screens each request that a rule is about before `app` is called.
+
+    Takes a Screen, or what a Screen is made of: `config` (a TOML file) and the keyword arguments of
+    `Screen`. Raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        screen: Screen | None = None,
+        *,
+        config: str | Path | None = None,
+        **options: Unpack[ScreenOptions],
+    ) -> None:
+        self.app: Final = app
+        self.screen: Final = screen_from(screen, config, options)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        root, path = _text(environ.get("SCRIPT_NAME", "")), _text(environ.get("PATH_INFO", ""))
+        rules = self.screen.rules.on_path(root + path, root)
+        if not rules:
+            return self.app(environ, start_response)
+        head = _head(environ, root, path)
+        rule = choose(rules, head)
+        if rule is None or is_screened(environ.get(SCREENED_KEY), self.screen, rule, environ.get("wsgi.input")):
+            return self.app(environ, start_response)
+        incoming = _Incoming(environ, head)
+        decision = drive_sync(self.screen.request_flow(rule, head), partial(self._perform, incoming))
+        if decision.is_rejected:
+            return self._reject(decision, head, incoming, start_response)
+        incoming.hand_on(environ)
+        environ[DECISION_KEY] = decision
+        environ[SCREENED_KEY] = Screened(self.screen, rule, environ.get("wsgi.input"))
+        return self.app(environ, start_response)
+
+    def _perform(self, incoming: _Incoming, step: Step) -> Answer:
+        return incoming.read(step) if isinstance(step, ReadBody) else self.screen.perform_sync(step)
+
+    def _reject(
+        self, decision: Decision, head: Head, incoming: _Incoming, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        rejection = self.screen.rejection(decision, b",".join(head.all(b"accept")).decode("latin-1"))
+        incoming.drain()
+        status = HTTPStatus(rejection.status)
+        start_response(f"{status.value} {status.phrase}", list(rejection.headers.items()))
+        return [b"" if head.method == "HEAD" else rejection.body]
+
+
+class _Incoming:
+    """A request's body: where it ends, what of it has been read, and what the app gets to read."""
+
+    def __init__(self, environ: Environ, head: Head) -> None:
+        self._stream: Any = environ.get("wsgi.input")
+        self._lengths = head.all(b"content-length")
+        self._is_chunked = bool(head.all(b"transfer-encoding"))
+        self._is_terminated = bool(environ.get("wsgi.input_terminated"))
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._start = self._tell()
+        self._is_complete = False
+
+    def read(self, step: ReadBody) -> bytes:
+        """The whole body. Raises Oversize, Incomplete, LengthRequired, Unreadable."""
+        end = self._end()
+        try:
+            for chunk in self._rest(step.limit + 1 if end is None else end):
+                self._chunks.append(chunk)
+                self._size += len(chunk)
+        except OSError as error:
+            raise Incomplete("the connection broke off before the end of the body") from error
+        if self._size > step.limit:
+            raise Oversize(f"the body is over the limit of {step.limit} bytes")
+        declared = int(self._lengths[0]) if self._lengths else self._size
+        if declared != self._size:
+            raise Incomplete(f"the body is {self._size} bytes long, not {declared} as declared")
+        self._is_complete = True
+        return b"".join(self._chunks)
+
+    def drain(self) -> None:
+        """Take in the rest, within bounds, so that the client gets to read our answer."""
+        if self._is_complete or not (self._is_terminated or (self._lengths and not self._is_chunked)):
+            return
+        left = _DRAIN_BYTES if self._is_terminated else int(self._lengths[0]) - self._size
+        try:
+            for chunk in self._rest(self._size + min(left, _DRAIN_BYTES)):
+                self._size += len(chunk)
+        except OSError:
+            pass  # the client is gone; the answer will find that out too
+
+    def hand_on(self, environ: Environ) -> None:
+        """Give the app what was screened; where nothing or only a part was read, what is there."""
+        if not self._is_complete:
+            if self._chunks:
+                environ["wsgi.input"] = io.BufferedReader(_Chain(b"".join(self._chunks), self._stream))
+            return
+        if self._start is not None and not self._stream.read(1):
+            self._stream.seek(self._start)  # ends where the screened bytes end: as good as ours
+        else:
+            environ["wsgi.input"] = io.BytesIO(b"".join(self._chunks))
+        if self._size:
+            environ["CONTENT_LENGTH"] = str(self._size)
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+
+    def _end(self) -> int | None:
+        """Where to stop: a count of bytes, or None for the end of the stream (PEP 3333, `wsgi.input`)."""
+        if self._is_terminated:
+            return None
+        if self._is_chunked and self._lengths:
+            raise Unreadable("the request has both a Content-Length and a Transfer-Encoding")
+        if self._is_chunked:
+            raise LengthRequired("the server passes chunked bodies on without their length")
+        return int(self._lengths[0]) if self._lengths else 0
+
+    def _rest(self, end: int) -> Iterator[bytes]:
+        """Read on up to `end` bytes from the start; never past it, where some servers block."""
+        at = self._size
+        while self._stream is not None and at < end and (chunk := self._stream.read(min(_CHUNK, end - at))):
+            at += len(chunk)
+            yield chunk
+
+    def _tell(self) -> int | None:
+        """Where the input stands, if it can be rewound: a test client re-reads its own."""
+        try:
+            return int(self._stream.tell()) if self._stream.seekable() else None
+        except (AttributeError, OSError, ValueError):
+            return None
+
+
+class _Chain(io.RawIOBase):
+    """Bytes already read, followed by the stream that they came from."""
+
+    def __init__(self, read: bytes, stream: Any) -> None:
+        self._read = io.BytesIO(read)
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self._read.read(len(buffer)) or self._stream.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+
+def _head(environ: Environ, root: str, path: str) -> Head:
+    headers = tuple(_headers(environ))
+    names = {name for name, _ in headers}
+    return Head(
+        method=environ["REQUEST_METHOD"],
+        path=root + path,
+        root_path=root,
+        query=str(environ.get("QUERY_STRING", "")).encode("latin-1"),
+        headers=headers,
+        has_body=b"transfer-encoding" in names
+        or any(name == b"content-length" and value != b"0" for name, value in headers)
+        or not str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).startswith("HTTP/1"),
+        has_coded_slash="%2f" in str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").lower(),
+    )
+
+
+def _headers(environ: Environ) -> Iterator[tuple[bytes, bytes]]:
+    """The request's headers; an empty length or type is none, as wsgiref leaves them (PEP 3333)."""
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            yield key[5:].replace("_", "-").lower().encode("latin-1"), str(value).encode("latin-1")
+        elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value != "":
+            yield key.replace("_", "-").lower().encode(), str(value).encode("latin-1")
+
+
+def _text(native: str) -> str:
+    """A path as UTF-8, from the latin-1 of PEP 3333; bytes that are not UTF-8 are left out."""
+    return native if native.isascii() else native.encode("latin-1").decode("utf-8", "ignore")
