@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from prescreen.lookup import decision_of
-    from prescreen.match import Rule
     from prescreen.model import (
         Action,
         Cause,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from prescreen.moderators import Moderator
     from prescreen.policy import Policy
     from prescreen.rejection import Rejections
+    from prescreen.rule import Rule
     from prescreen.screen import Screen
 
 __version__ = "0.1.0"
@@ -88,7 +88,7 @@ __all__ = [
 _HOMES = {
     "prescreen.errors": "BadVerdict ClientGone ConfigError Incomplete LengthRequired ModeratorBusy ModeratorDown ModeratorError ModeratorRefused ModeratorTimeout Oversize PrescreenError RequestError Slow Unreadable Unsupported",
     "prescreen.lookup": "decision_of",
-    "prescreen.match": "Rule",
+    "prescreen.rule": "Rule",
     "prescreen.model": "Action Cause Decision Head Image Mode Reason Record Rejection Text Verdict",
     "prescreen.moderators": "Moderator",
     "prescreen.policy": "Policy",

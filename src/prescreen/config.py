@@ -16,10 +16,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from prescreen.decode.document import Limits
 from prescreen.errors import ConfigError
-from prescreen.match import Rule
 from prescreen.model import Action, Mode
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections
+from prescreen.rule import Rule
 from prescreen.units import seconds, size
 
 Seconds = Annotated[float, BeforeValidator(seconds)]

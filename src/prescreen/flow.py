@@ -16,7 +16,6 @@ from typing import TypeVar, cast
 from prescreen import decode
 from prescreen.decode.document import Limits
 from prescreen.errors import ConfigError, ModeratorError, RequestError
-from prescreen.match import Rule
 from prescreen.model import (
     Action,
     Answer,
@@ -36,6 +35,7 @@ from prescreen.model import (
 )
 from prescreen.paths import Places
 from prescreen.policy import Policy
+from prescreen.rule import Rule
 
 T = TypeVar("T")
 Flow = Generator[Step, Answer, T]

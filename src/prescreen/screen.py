@@ -13,7 +13,7 @@ from prescreen.drive import drive, drive_sync
 from prescreen.errors import ConfigError
 from prescreen.flow import Flow, Plan, compile_places, screen_items, screen_request
 from prescreen.log import log_decision
-from prescreen.match import Rule, RuleSet
+from prescreen.match import RuleSet
 from prescreen.model import (
     Action,
     Answer,
@@ -31,6 +31,7 @@ from prescreen.moderators import AnyModerator, Bound, bind, build
 from prescreen.moderators.call import moderate, moderate_sync
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections
+from prescreen.rule import Rule
 
 if TYPE_CHECKING:
     from prescreen.config import Settings

@@ -1,0 +1,174 @@
+"""What to screen in which requests: the rule, as it is written in Python or TOML. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import ClassVar, Final
+from urllib.parse import unquote
+
+from prescreen.errors import ConfigError
+from prescreen.model import Action, BodyKind
+from prescreen.units import size
+
+_METHODS: Final = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"])
+_ANY: Final[frozenset[str]] = frozenset()  # as a rule's methods: all of them
+PARAM: Final = "{}"
+REST: Final = "{:path}"
+_PLACEHOLDER: Final = re.compile(r"\{[A-Za-z_]\w*(?::(\w+))?\}")
+_HOLES: Final = {"path": ".*", "int": "[0-9]+"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which requests to screen, and where in them the user's text is.
+
+    `match` is methods and a path template: `"POST /chat"`, `"POST,PUT /posts/{id}/comments"`,
+    `"* /files/{rest:path}"`, `"POST *"`. Without methods it is every method. GET covers HEAD. A
+    method that no rule names for a path is screened by the path's first rule if it carries a body.
+
+    `json` holds JSONPaths (RFC 9535), `form` and `query` field names (`"*"` for all), `text=True`
+    takes a plain text body. What they name is also what the route accepts: other kinds of body
+    are refused (415). `exempt=True` lets exactly this route out instead.
+
+    `on_unreadable` and `on_oversize` say what becomes of a request that cannot be screened;
+    `max_body` is in bytes or like "64KiB", None for the screen's own limit.
+
+    Raises ConfigError.
+    """
+
+    match: str
+    _: KW_ONLY
+    json: str | Sequence[str] = ()
+    form: str | Sequence[str] = ()
+    query: str | Sequence[str] = ()
+    text: bool = False
+    exempt: bool = False
+    on_unreadable: Action = Action.REJECT
+    on_oversize: Action = Action.REJECT
+    max_body: int | str | None = None
+    methods: frozenset[str] = field(init=False, repr=False, compare=False)
+    template: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    exact: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        for key in ("json", "form", "query"):
+            put(self, key, _names(key, getattr(self, key)))
+        for key in ("on_unreadable", "on_oversize"):
+            put(self, key, _action(key, getattr(self, key)))
+        if self.max_body is not None:
+            put(self, "max_body", _size("max_body", self.max_body))
+        methods, template = _parse(self.match)
+        put(self, "methods", methods)
+        put(self, "template", template)
+        put(self, "exact", _exact(self.match))
+        places = bool(self.json or self.form or self.query or self.text)
+        if places == self.exempt:
+            raise ConfigError(
+                "match",
+                "an exempt rule names no places to look"
+                if places
+                else f"the rule {self.match!r} names no place to look: give it json, form, query "
+                "or text, or exempt = true",
+            )
+
+    @property
+    def kinds(self) -> frozenset[BodyKind]:
+        """The kinds of body that the route takes."""
+        named: dict[BodyKind, bool] = {"json": bool(self.json), "form": bool(self.form), "text": self.text}
+        return frozenset(kind for kind, is_named in named.items() if is_named)
+
+    def limit(self, default: int) -> int:
+        """The most bytes of body that the route takes."""
+        return default if self.max_body is None else size(self.max_body)
+
+    def names_method(self, method: str) -> bool:
+        """Whether the rule is about this method; a made-up method is everybody's."""
+        method = method.strip().upper()
+        return not self.methods or method in self.methods or method not in _METHODS
+
+
+def segments_of(path: str) -> list[str]:
+    """A path in canonical form: the segments after the first slash: case folded, blanks and unprintable characters out."""
+    if not (path.isascii() and path.isprintable()) or " " in path:
+        path = "".join(c for c in path if c.isprintable() and c not in " \ufffd")
+    return path.removeprefix("/").casefold().split("/")
+
+
+def _parse(match: object) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Methods (empty for all) and canonical template segments."""
+    if not isinstance(match, str):
+        raise ConfigError("match", f"{match!r} is not text; write for example 'POST /chat'")
+    methods, template = _split(match)
+    if template == "*":
+        return methods, (REST,)
+    if "<" in template:
+        raise ConfigError("match", f"in {match!r}, write a path parameter as {{name}} or {{name:path}}")
+    segments = tuple(_segment(part) for part in segments_of(unquote(template)) if part)
+    if any(len(_PLACEHOLDER.findall(part)) > 1 for part in template.split("/")):
+        raise ConfigError("match", f"in {match!r}, a path segment has more than one parameter")
+    if REST in segments[:-1]:
+        raise ConfigError("match", f"in {match!r}, a parameter that takes the rest of the path comes last")
+    return methods, segments
+
+
+def _exact(match: str) -> re.Pattern[str]:
+    """The template to the letter, for exemptions."""
+    _, template = _split(match)
+    if template == "*":
+        return re.compile("/.*")
+    literals = _PLACEHOLDER.split(template)[::2]
+    kinds = [found[1] for found in _PLACEHOLDER.finditer(template)]
+    holes = [_HOLES.get(kind, "[^/]+") for kind in kinds]
+    if template.endswith("/*"):
+        literals[-1] = literals[-1].removesuffix("*")
+        holes.append(".*")
+        literals.append("")
+    return re.compile("".join(re.escape(text) + hole for text, hole in zip(literals, [*holes, ""], strict=True)))
+
+
+def _split(match: str) -> tuple[frozenset[str], str]:
+    methods, _, template = match.strip().rpartition(" ")
+    if not template.startswith("/") and template != "*":
+        raise ConfigError("match", f"{match!r} has no path; write for example 'POST /chat' or 'POST *'")
+    names = {name.strip().upper() for name in (methods or "*").split(",")}
+    if "*" in names:
+        return _ANY, template
+    if unknown := sorted(names - _METHODS):
+        raise ConfigError("match", f"{unknown[0]!r} in {match!r} is not a method; write for example 'POST,PUT /chat'")
+    return frozenset(names | ({"GET", "HEAD"} if names & {"GET", "HEAD"} else set())), template
+
+
+def _segment(part: str) -> str:
+    if part == "*":
+        return REST
+    found = _PLACEHOLDER.search(part)
+    if found is None:
+        return part
+    # A placeholder inside a longer segment ({name}.json) is widened to the whole segment.
+    return REST if found[1] == "path" else PARAM
+
+
+def _names(key: str, value: object) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(key, f"{value!r} is not a list of names")
+    return tuple(names)
+
+
+def _action(key: str, value: object) -> Action:
+    try:
+        return Action(value)  # type: ignore[arg-type]  # what is no Action is the question here
+    except ValueError:
+        raise ConfigError(key, f"{value!r} is not one of 'reject', 'flag', 'allow'") from None
+
+
+def _size(key: str, value: object) -> int:
+    try:
+        return size(value)
+    except ValueError as error:
+        raise ConfigError(key, str(error)) from None
