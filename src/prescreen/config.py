@@ -63,7 +63,7 @@ class _FileSettings(Settings):
 
 def settings(**options: object) -> Settings:
     """Settings from keyword arguments. Raises ConfigError."""
-    return _validated(Settings, options, "")
+    return _validated(Settings, options)
 
 
 def load(path: str | Path, **overrides: object) -> Settings:
@@ -72,11 +72,11 @@ def load(path: str | Path, **overrides: object) -> Settings:
     try:
         data = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise ConfigError("", f"cannot read {path}: {error.strerror}") from error
+        raise ConfigError("", f"cannot read it: {error.strerror}") from error
     except ValueError as error:  # not UTF-8, or not TOML
-        raise ConfigError("", f"{path} is not a TOML file: {error}") from error
+        raise ConfigError("", f"it is not a TOML file: {error}") from error
     _anchor_files(data, path.parent)
-    found = _validated(_FileSettings, data, f"{path.name}: ")
+    found = _validated(_FileSettings, data)
     given = {name: getattr(found, name) for name in found.model_fields_set}
     return settings(**(given | overrides))
 
@@ -89,28 +89,28 @@ def _anchor_files(data: Mapping[str, Any], folder: Path) -> None:
             options["files"] = [folder / str(name) for name in options["files"]]
 
 
-def _validated(kind: type[Settings], data: Mapping[str, object], where: str) -> Settings:
+def _validated(kind: type[Settings], data: Mapping[str, object]) -> Settings:
     try:
         return kind.model_validate(dict(data))
     except ValidationError as error:
-        raise _translated(error, where) from None
+        raise _translated(error) from None
 
 
 _UNKNOWN: Final = {"extra_forbidden", "unexpected_keyword_argument"}
 _FIELDS: Final = {"rules": Rule, "policy": Policy, "rejection": Rejections, "limits": Limits}
 
 
-def _translated(error: ValidationError, where: str) -> ConfigError:
+def _translated(error: ValidationError) -> ConfigError:
     """The first fault, with its dotted key and what to write instead."""
     first = error.errors(include_url=False)[0]
     location = [part for part in first["loc"] if part != "Rule"]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):
-        return ConfigError(where + _join(_dotted(location), cause.key), cause.problem)
+        return ConfigError(_join(_dotted(location), cause.key), cause.problem)
     if first["type"] in _UNKNOWN:
-        return ConfigError(where + _dotted(location), f"unknown key{_suggestion(location)}")
+        return ConfigError(_dotted(location), f"unknown key{_suggestion(location)}")
     problem = str(cause) if cause else first["msg"][:1].lower() + first["msg"][1:]
-    return ConfigError(where + _dotted(location), problem)
+    return ConfigError(_dotted(location), problem)
 
 
 def _suggestion(location: Sequence[str | int]) -> str:

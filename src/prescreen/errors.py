@@ -35,13 +35,17 @@ class ConfigError(PrescreenError, ValueError):
     """The configuration cannot work.
 
     `key` is the dotted key at fault (`rules[0].json[1]`), "" where no single key is; `problem` says
-    what is wrong with it and what to write instead.
+    what is wrong with it and what to write instead; `file` is the configuration file, None without.
     """
 
     def __init__(self, key: str, problem: str) -> None:
-        super().__init__(f"{key}: {problem}" if key else problem)
+        super().__init__(key, problem)
         self.key = key
         self.problem = problem
+        self.file: str | None = None
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.key, self.problem) if part)
 
 
 class RequestError(PrescreenError):

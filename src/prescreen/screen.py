@@ -65,15 +65,17 @@ class Screen:
     """
 
     def __init__(self, config: str | Path | None = None, **options: Unpack[ScreenOptions]) -> None:
-        from prescreen.config import load, settings  # pydantic takes its time to import
-
-        self.settings: Final[Settings] = load(config, **options) if config else settings(**options)
-        self.moderator: Final = _moderator(self.settings)
-        if self.moderator.categories is not None:
-            self.settings.policy.check_categories(self.moderator.categories)
-        self.rules: Final = self._active_rules()
-        self.plan: Final = self._plan()
-        self._reject: Final = _rejecter(self.settings.rejection)
+        try:
+            self.settings: Final[Settings] = _settings(config, options)
+            self.moderator: Final = _moderator(self.settings)
+            if self.moderator.categories is not None:
+                self.settings.policy.check_categories(self.moderator.categories)
+            self.rules: Final = self._active_rules()
+            self.plan: Final = self._plan()
+            self._reject: Final = _rejecter(self.settings.rejection)
+        except ConfigError as error:
+            error.file = str(config) if config else None
+            raise
 
     def __repr__(self) -> str:
         return f"Screen(rules={len(self.settings.rules)}, moderator={self.moderator.name!r}, mode={self.settings.mode})"
@@ -172,6 +174,12 @@ def _report(step: Step) -> Answer:
     assert isinstance(step, Report), step  # ReadBody is the adapters'
     log_decision(step.record)
     return None
+
+
+def _settings(config: str | Path | None, options: ScreenOptions) -> Settings:
+    from prescreen.config import load, settings  # pydantic takes its time to import
+
+    return load(config, **options) if config else settings(**options)
 
 
 def _moderator(settings: Settings) -> Bound:

@@ -1,0 +1,181 @@
+"""How the commands print what they found: as plain data, and as text for a terminal.
+
+Texts come from files, so nothing is ever read as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text as Styled
+
+from prescreen.cli.trial import Trial
+from prescreen.errors import ConfigError
+from prescreen.model import Action, Cause, Decision, Item, Text, Verdict
+from prescreen.rejection import Rejections
+from prescreen.rule import Rule
+from prescreen.screen import Screen
+
+_STYLES = {Action.ALLOW: "bold green", Action.FLAG: "bold yellow", Action.REJECT: "bold red"}
+
+
+def configuration(screen: Screen) -> dict[str, Any]:
+    """The configuration in force, as data."""
+    found = screen.settings
+    return {
+        "moderator": screen.moderator.name,
+        "mode": found.mode.value,
+        "deadline_seconds": found.deadline,
+        "on_error": found.on_error.value,
+        "thresholds": dict(found.policy.thresholds),
+        "actions": {name: action.value for name, action in found.policy.actions.items()},
+        "ignore": list(found.policy.ignore),
+        "rejection": _rejection(found.rejection),
+        "rules": [_rule(rule, screen) for rule in found.rules],
+    }
+
+
+def print_configuration(console: Console, screen: Screen, file: str) -> None:
+    """The configuration in force, for people."""
+    found = configuration(screen)
+    console.print(Styled.assemble(("valid ", "bold green"), file))
+    for name in ("moderator", "mode", "deadline_seconds", "on_error"):
+        console.print(Styled(f"  {name.replace('_seconds', ' (s)').replace('_', ' ')}: {found[name]}"))
+    if found["thresholds"]:
+        limits = ", ".join(f"{name} >= {limit:g}" for name, limit in found["thresholds"].items())
+        console.print(Styled(f"  thresholds: {limits}"))
+    else:
+        console.print("  thresholds: none; the moderator's own flags decide")
+    for name in ("actions", "ignore"):
+        if found[name]:
+            console.print(Styled(f"  {name}: {found[name]}"))
+    table = Table("#", "match", "looks at", "body up to", box=None, pad_edge=False, header_style="bold")
+    for index, rule in enumerate(found["rules"]):
+        table.add_row(*map(Styled, (str(index), rule["match"], "\n".join(_places(rule)), _bytes(rule["max_body"]))))
+    console.print()
+    console.print(table if found["rules"] else Styled("no rules: no request is screened", "bold yellow"))
+
+
+def trial(found: Trial) -> dict[str, Any]:
+    """What a request met, as data."""
+    return {
+        "rule": found.rule.match if found.rule else None,
+        "found": [
+            {
+                "pointer": item.pointer,
+                ("text" if isinstance(item, Text) else "image"): _content(item),
+                "verdict": _verdict(found.verdicts[index]) if found.verdicts else None,
+            }
+            for index, item in enumerate(found.items)
+        ],
+        "decision": _decision(found.decision) if found.decision else None,
+    }
+
+
+def print_trial(console: Console, found: Trial) -> None:
+    """What a request met, for people."""
+    if found.rule is None or found.decision is None:
+        console.print(Styled("no rule is about this request: the app gets it untouched", "bold yellow"))
+        return
+    console.print(Styled.assemble(("rule      ", "bold"), found.rule.match))
+    console.print(Styled.assemble(("moderator ", "bold"), found.screen.moderator.name))
+    for index, item in enumerate(found.items):
+        console.print(Styled.assemble(("found     ", "bold"), item.pointer or "(the whole body)"))
+        console.print(Styled(f"            {_short(_content(item))}", "dim"))
+        if found.verdicts:
+            console.print(Styled(f"            {_opinion(found.verdicts[index])}"))
+    if not found.items and found.decision.cause is Cause.CLEAN:
+        console.print(Styled("found     nothing at the rule's places", "yellow"))
+    _print_decision(console, found.screen, found.decision)
+
+
+def _print_decision(console: Console, screen: Screen, decision: Decision) -> None:
+    console.print(Styled.assemble(("decision  ", "bold"), (decision.action.value, _STYLES[decision.action])))
+    if decision.problem:
+        console.print(Styled(f"            {decision.problem}"))
+    for reason in decision.reasons:
+        console.print(Styled(f"            {reason.category} at {reason.pointer or 'the body'}: {reason.action.value}"))
+    if decision.is_rejected:
+        rejection = screen.rejection(decision)
+        console.print(
+            Styled.assemble(("answer    ", "bold"), f"{rejection.status} {rejection.headers['content-type']}")
+        )
+        console.print(Styled(rejection.body.decode(), "dim"), soft_wrap=True)
+
+
+def print_error(console: Console, error: ConfigError) -> None:
+    """A configuration error: where, and what to write instead."""
+    console.print(Styled.assemble(("not valid ", "bold red"), str(error)), soft_wrap=True)
+
+
+def _rule(rule: Rule, screen: Screen) -> dict[str, Any]:
+    return {
+        "match": rule.match,
+        "exempt": rule.exempt,
+        "json": list(rule.json),
+        "form": list(rule.form),
+        "query": list(rule.query),
+        "text": rule.text,
+        "on_unreadable": rule.on_unreadable.value,
+        "on_oversize": rule.on_oversize.value,
+        "max_body": rule.limit(screen.plan.limits.body),
+    }
+
+
+def _places(rule: dict[str, Any]) -> Iterator[str]:
+    if rule["exempt"]:
+        yield "nothing (exempt)"
+    yield from (f"{kind} {name}" for kind in ("json", "form", "query") for name in rule[kind])
+    if rule["text"]:
+        yield "the whole text body"
+    yield from (f"{key} = {rule[key]}" for key in ("on_unreadable", "on_oversize") if rule[key] != "reject")
+
+
+def _rejection(rejection: object) -> dict[str, Any]:
+    if isinstance(rejection, Rejections):
+        return {"format": rejection.format, "status": rejection.status}
+    return {"format": "callable", "status": None}
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    hits = [name for name, hit in verdict.categories.items() if hit]
+    return {"flagged": verdict.flagged, "categories": hits, "scores": dict(verdict.scores), "model": verdict.model}
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "action": decision.action.value,
+        "cause": decision.cause.value,
+        "rejected": decision.is_rejected,
+        "degraded": decision.degraded,
+        "problem": decision.problem,
+        "reasons": [
+            {"category": each.category, "pointer": each.pointer, "score": each.score, "action": each.action.value}
+            for each in decision.reasons
+        ],
+    }
+
+
+def _opinion(verdict: Verdict) -> str:
+    highest = sorted(verdict.scores.items(), key=lambda each: -each[1])[:3]
+    scores = ", ".join(f"{name} {score:.2f}" for name, score in highest if score)
+    return f"{'flagged' if verdict.flagged else 'not flagged'}{f' ({scores})' if scores else ''}"
+
+
+def _content(item: Item) -> str:
+    return item.value if isinstance(item, Text) else item.url
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 100 else f"{line[:97]}..."
+
+
+def _bytes(size: int) -> str:
+    for unit, factor in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size % factor == 0:
+            return f"{size // factor} {unit}"
+    return f"{size} B"

@@ -1,0 +1,40 @@
+"""One request put through a screen without a server, keeping what goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prescreen.drive import drive_sync
+from prescreen.errors import Oversize
+from prescreen.model import Answer, Decision, Head, Item, Moderate, ReadBody, Step, Verdict
+from prescreen.screen import Screen
+
+
+class Trial:
+    """`rule` and `decision` are None where no rule is about the request.
+
+    `items` are the texts and images found; `verdicts` has one for each, or none where the moderator
+    failed.
+    """
+
+    def __init__(self, screen: Screen, head: Head, body: bytes) -> None:
+        self.screen = screen
+        self.rule = screen.rules.find(head)
+        self.items: Sequence[Item] = ()
+        self.verdicts: Sequence[Verdict] = ()
+        self._body = body
+        self.decision: Decision | None = None
+        if self.rule is not None:
+            self.decision = drive_sync(screen.request_flow(self.rule, head), self._perform)
+
+    def _perform(self, step: Step) -> Answer:
+        if isinstance(step, ReadBody):
+            if len(self._body) > step.limit:
+                raise Oversize(f"the body is over the limit of {step.limit} bytes")
+            return self._body
+        if isinstance(step, Moderate):
+            self.items = step.items
+        answer = self.screen.perform_sync(step)
+        if isinstance(step, Moderate):
+            self.verdicts = answer  # type: ignore[assignment]  # Moderate's answer
+        return answer
