@@ -1,0 +1,54 @@
+# Needs make, and Python 3.11 or later with venv and pip. Everything else goes into .venv.
+PYTHON ?= $(shell scripts/pythons | head -n 1)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+OTHERS := $(filter-out $(PYTHON),$(shell scripts/pythons))
+
+.PHONY: demo serve test lint unit others clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.examples ## both examples as real servers, and what becomes of a few requests
+	$(BIN)/python examples/demo.py
+
+serve: $(VENV)/.examples ## the FastAPI example on http://127.0.0.1:8000, to play with
+	$(BIN)/python -m uvicorn --app-dir examples/fastapi_app app:app
+
+test: lint unit others ## everything that has to pass
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+unit: $(VENV)/.dev
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=100
+
+others: ## the same tests on every other Python from 3.11 to 3.13 that is here
+	@set -e; for python in $(OTHERS); do \
+	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	    echo "Python $$version"; \
+	    $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python .venv-$$version/.dev; \
+	    .venv-$$version/bin/python -m pytest -q -p no:cacheprovider; \
+	done
+
+clean:
+	rm -rf .venv .venv-* .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.new:
+	@test -n "$(PYTHON)" || { echo "prescreen needs Python 3.11, 3.12 or 3.13; none was found" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade "pip>=25.1"
+	touch $@
+
+$(VENV)/.examples: $(VENV)/.new pyproject.toml
+	$(PIP) --editable '.[cli]' --group examples
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.new pyproject.toml
+	$(PIP) --editable '.[cli]' --group dev
+	touch $@ $(VENV)/.examples

@@ -1,0 +1,52 @@
+"""A chat service on FastAPI: no user's message reaches the model before it has been screened."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+
+from prescreen import decision_of
+from prescreen.asgi import ModerationMiddleware
+
+app = FastAPI(title="prescreen example")
+app.add_middleware(
+    ModerationMiddleware,
+    config=Path(__file__).with_name("prescreen.toml"),
+    moderator="openai" if os.environ.get("OPENAI_API_KEY") else "keywords",
+)
+handled = 0
+
+
+class Message(BaseModel):
+    role: str
+    content: str | list[dict[str, Any]]
+
+
+class Chat(BaseModel):
+    messages: list[Message]
+
+
+@app.post("/chat")
+async def chat(chat: Chat, request: Request) -> dict[str, object]:
+    """Runs only for messages that passed. This is where you would call your model."""
+    global handled
+    handled += 1
+    decision = decision_of(request)
+    assert decision is not None  # there is a rule for this route
+    return {"answer": f"You sent {len(chat.messages)} message(s).", "decision_id": decision.id}
+
+
+@app.get("/")
+async def index() -> dict[str, str]:
+    """A route without a rule: prescreen does not touch it."""
+    global handled
+    handled += 1
+    return {"service": "prescreen example"}
+
+
+@app.get("/stats")
+async def stats() -> dict[str, int]:
+    """How often the other handlers have run."""
+    return {"handled": handled}
