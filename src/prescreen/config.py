@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from prescreen.decode.document import Limits
+from prescreen.document import Limits
 from prescreen.errors import ConfigError
 from prescreen.model import Action, Mode
 from prescreen.policy import Policy

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TypeVar, cast
 
 from prescreen import decode
-from prescreen.decode.document import Limits
+from prescreen.document import Limits
 from prescreen.errors import ConfigError, ModeratorError, RequestError
 from prescreen.model import (
     Action,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-from prescreen.decode.document import Document, Field, Limits
+from prescreen.document import Document, Field, Limits
 from prescreen.errors import ConfigError, Oversize, Unreadable
 from prescreen.model import Image, Item, Text
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 from typing import assert_never
 
 from prescreen.decode import forms, jsontext, media, multipart
-from prescreen.decode.document import Document, Field, Limits
 from prescreen.decode.media import MediaType
+from prescreen.document import Document, Field, Limits
 from prescreen.errors import Oversize, Unreadable, Unsupported
 from prescreen.model import BodyKind, Head
 
-__all__ = ["Document", "Field", "Limits", "MediaType", "admit", "decode", "query_fields"]
+__all__ = ["admit", "decode", "query_fields"]
 
 
 def admit(head: Head, kinds: frozenset[BodyKind], limit: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import unquote_to_bytes
 
-from prescreen.decode.document import Field
 from prescreen.decode.media import CHARSETS
+from prescreen.document import Field
 from prescreen.errors import Oversize, Unreadable
 
 

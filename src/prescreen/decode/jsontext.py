@@ -7,7 +7,7 @@ import re
 from itertools import accumulate
 from typing import Final, Never
 
-from prescreen.decode.document import Limits
+from prescreen.document import Limits
 from prescreen.errors import Oversize, Unreadable
 
 # A whole string literal, or an unterminated one up to the end, so that no start is scanned twice.

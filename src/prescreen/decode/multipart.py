@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from prescreen.decode.document import Field, Limits
 from prescreen.decode.forms import refuse_charset
 from prescreen.decode.media import CHARSETS, charset_of
+from prescreen.document import Field, Limits
 from prescreen.errors import Oversize, Unreadable
 
 _PLAIN = rb'[^"\\\x00-\x1f\x7f]*'  # inside quotes: no escapes, no control bytes
