@@ -63,7 +63,7 @@ class ModerationMiddleware:
             return await self.app(scope, receive, send)
         # What is decided on is what goes downstream; a server may add trailers to its own list.
         scope["headers"] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
-        incoming = _Incoming(receive, content_length=head.all(b"content-length"))
+        incoming = _Incoming(receive, head.declared_length)
         try:
             decision = await drive(self.screen.request_flow(rule, head), partial(self._perform, incoming))
             if decision.is_rejected:
@@ -94,10 +94,10 @@ class ModerationMiddleware:
 class _Incoming:
     """A request's body: read by us once, handed on to the app once, then left to the server."""
 
-    def __init__(self, receive: Receive, content_length: list[bytes]) -> None:
+    def __init__(self, receive: Receive, declared: int | None) -> None:
         self.is_complete = False
         self._receive = receive
-        self._declared = int(content_length[0]) if content_length and content_length[0].isdigit() else None
+        self._declared = declared
         self._chunks: list[bytes] = []
         self._size = 0
         self._pending: Event | None = None

@@ -28,7 +28,7 @@ class Limits:
     texts: int = 256
     characters: int = 100_000
 
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         for each in fields(self):

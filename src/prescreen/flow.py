@@ -118,8 +118,8 @@ def _unscreened(plan: Plan, rule: Rule, error: RequestError) -> Decision:
     if error.cause in (Cause.INCOMPLETE, Cause.SLOW):
         action = Action.REJECT
     else:
-        action = rule.on_oversize if error.cause is Cause.OVERSIZE else rule.on_unreadable
-    return Decision(action, cause=error.cause, rule=rule.match, mode=plan.mode, problem=error.problem, degraded=True)
+        action = Action(rule.on_oversize if error.cause is Cause.OVERSIZE else rule.on_unreadable)
+    return Decision(action, cause=error.cause, rule=rule.match, mode=plan.mode, problem=error.problem)
 
 
 def _unavailable(plan: Plan, rule: str | None, error: ModeratorError) -> Decision:
@@ -129,7 +129,6 @@ def _unavailable(plan: Plan, rule: str | None, error: ModeratorError) -> Decisio
         rule=rule,
         mode=plan.mode,
         problem=f"{type(error).__name__}: {error.problem}",
-        degraded=True,
         retry_after=error.retry_after,
     )
 

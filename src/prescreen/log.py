@@ -15,8 +15,9 @@ logger: Final = logging.getLogger("prescreen")
 
 
 def log_decision(record: Record) -> None:
-    """INFO, or WARNING where no moderator judged the request."""
-    level = logging.WARNING if record.decision.degraded else logging.INFO
+    """INFO, or WARNING where the moderator failed or a request passed without being judged."""
+    is_notable = record.decision.degraded or record.decision.cause is Cause.UNAVAILABLE
+    level = logging.WARNING if is_notable else logging.INFO
     if logger.isEnabledFor(level):
         logger.log(level, "%s", _sentence(record), extra={"prescreen": event(record)})
 

@@ -20,12 +20,19 @@ class Action(StrEnum):
     REJECT = "reject"
 
 
+ActionName = Literal["allow", "flag", "reject"]
+BodyKind = Literal["json", "form", "text"]
+
+
 class Mode(StrEnum):
     """Whether decisions take effect. MONITOR decides and records, and never rejects."""
 
     ENFORCE = "enforce"
     MONITOR = "monitor"
     OFF = "off"
+
+
+ModeName = Literal["enforce", "monitor", "off"]
 
 
 class Cause(StrEnum):
@@ -62,6 +69,14 @@ class Head:
     def all(self, name: bytes) -> list[bytes]:
         """Every value of the header `name` (lower-case), in order."""
         return [value for key, value in self.headers if key == name]
+
+    @property
+    def declared_length(self) -> int | None:
+        """The body's length as its sender declares it; None unless that is one plain number."""
+        values = self.all(b"content-length")
+        # ASCII digits only: int() would also take "+5", "1_0" and other alphabets' digits.
+        is_plain = len(values) == 1 and len(values[0]) < 19 and values[0].isdigit()
+        return int(values[0]) if is_plain else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +132,7 @@ class Decision:
 
     `action` is what the policy says; in `Mode.MONITOR` it has no effect, so ask `is_rejected`.
     `rule` is the rule's `match`, None for a `Screen.check`. `problem` says what was wrong with a
-    request that could not be screened, or names the moderator's error. `degraded` is True where no
-    moderator judged the request: with an action other than REJECT it was passed on unmoderated.
-    `retry_after` is in seconds.
+    request that could not be screened, or names the moderator's error. `retry_after` is in seconds.
     """
 
     action: Action
@@ -129,13 +142,17 @@ class Decision:
     rule: str | None = None
     mode: Mode = Mode.ENFORCE
     problem: str | None = None
-    degraded: bool = False
     retry_after: float | None = None
 
     @property
     def is_rejected(self) -> bool:
         """Whether the handler must not run."""
         return self.action is Action.REJECT and self.mode is Mode.ENFORCE
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the request passed although no moderator judged it."""
+        return self.cause not in (Cause.CLEAN, Cause.FLAGGED) and not self.is_rejected
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -204,4 +221,3 @@ class Report:
 
 Step = ReadBody | Moderate | Report
 Answer = bytes | Sequence[Verdict] | None
-BodyKind = Literal["json", "form", "text"]

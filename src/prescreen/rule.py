@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from urllib.parse import unquote
 
 from prescreen.errors import ConfigError
-from prescreen.model import Action, BodyKind
+from prescreen.model import Action, ActionName, BodyKind
 from prescreen.units import size
 
 _METHODS: Final = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"])
@@ -45,8 +45,8 @@ class Rule:
     query: str | Sequence[str] = ()
     text: bool = False
     exempt: bool = False
-    on_unreadable: Action = Action.REJECT
-    on_oversize: Action = Action.REJECT
+    on_unreadable: Action | ActionName = Action.REJECT
+    on_oversize: Action | ActionName = Action.REJECT
     max_body: int | str | None = None
     methods: frozenset[str] = field(init=False, repr=False, compare=False)
     template: tuple[str, ...] = field(init=False, repr=False, compare=False)

@@ -16,11 +16,13 @@ from prescreen.log import log_decision
 from prescreen.match import RuleSet
 from prescreen.model import (
     Action,
+    ActionName,
     Answer,
     Decision,
     Head,
     Item,
     Mode,
+    ModeName,
     Moderate,
     Rejection,
     Report,
@@ -50,8 +52,8 @@ class ScreenOptions(TypedDict, total=False):
     moderators: Mapping[str, Mapping[str, Any]]
     policy: Policy
     rejection: Rejections | Callable[[Decision], Rejection]
-    mode: Mode | str
-    on_error: Action | str
+    mode: Mode | ModeName
+    on_error: Action | ActionName
     deadline: float | str
     receive_timeout: float | str
     limits: Limits | Mapping[str, int | str]

@@ -83,7 +83,7 @@ class _Incoming:
 
     def __init__(self, environ: Environ, head: Head) -> None:
         self._stream: Any = environ.get("wsgi.input")
-        self._lengths = head.all(b"content-length")
+        self._declared = head.declared_length
         self._is_chunked = bool(head.all(b"transfer-encoding"))
         self._is_terminated = bool(environ.get("wsgi.input_terminated"))
         self._chunks: list[bytes] = []
@@ -102,19 +102,20 @@ class _Incoming:
             raise Incomplete("the connection broke off before the end of the body") from error
         if self._size > step.limit:
             raise Oversize(f"the body is over the limit of {step.limit} bytes")
-        declared = int(self._lengths[0]) if self._lengths else self._size
-        if declared != self._size:
-            raise Incomplete(f"the body is {self._size} bytes long, not {declared} as declared")
+        if self._declared not in (None, self._size):
+            raise Incomplete(f"the body is {self._size} bytes long, not {self._declared} as declared")
         self._is_complete = True
         return b"".join(self._chunks)
 
     def drain(self) -> None:
         """Take in the rest, within bounds, so that the client gets to read our answer."""
-        if self._is_complete or not (self._is_terminated or (self._lengths and not self._is_chunked)):
+        if self._is_complete or (self._is_chunked and not self._is_terminated):
             return
-        left = _DRAIN_BYTES if self._is_terminated else int(self._lengths[0]) - self._size
+        end = self._size + _DRAIN_BYTES
+        if not self._is_terminated:
+            end = min(end, self._declared or 0)
         try:
-            for chunk in self._rest(self._size + min(left, _DRAIN_BYTES)):
+            for chunk in self._rest(end):
                 self._size += len(chunk)
         except OSError:
             pass  # the client is gone; the answer will find that out too
@@ -137,11 +138,11 @@ class _Incoming:
         """Where to stop: a count of bytes, or None for the end of the stream (PEP 3333, `wsgi.input`)."""
         if self._is_terminated:
             return None
-        if self._is_chunked and self._lengths:
+        if self._is_chunked and self._declared is not None:
             raise Unreadable("the request has both a Content-Length and a Transfer-Encoding")
         if self._is_chunked:
             raise LengthRequired("the server passes chunked bodies on without their length")
-        return int(self._lengths[0]) if self._lengths else 0
+        return self._declared or 0
 
     def _rest(self, end: int) -> Iterator[bytes]:
         """Read on up to `end` bytes from the start; never past it, where some servers block."""

@@ -119,8 +119,8 @@ def _rule(rule: Rule, screen: Screen) -> dict[str, Any]:
         "form": list(rule.form),
         "query": list(rule.query),
         "text": rule.text,
-        "on_unreadable": rule.on_unreadable.value,
-        "on_oversize": rule.on_oversize.value,
+        "on_unreadable": str(rule.on_unreadable),
+        "on_oversize": str(rule.on_oversize),
         "max_body": rule.limit(screen.plan.limits.body),
     }
 

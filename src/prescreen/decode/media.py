@@ -39,13 +39,9 @@ class MediaType:
 
 def content_length(head: Head) -> int | None:
     """The declared length in bytes, None without one. Raises Unreadable unless it is one number."""
-    values = head.all(b"content-length")
-    if not values:
-        return None
-    # ASCII digits only: int() would also take "+5", "1_0" and other alphabets' digits.
-    if len(values) > 1 or not re.fullmatch(rb"[0-9]{1,18}", values[0]):
+    if head.declared_length is None and head.all(b"content-length"):
         raise Unreadable("Content-Length is not one plain number")
-    return int(values[0])
+    return head.declared_length
 
 
 def refuse_codings(head: Head) -> None:

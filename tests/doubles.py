@@ -1,0 +1,101 @@
+"""The two ends of a middleware: a moderator that remembers, and a client that speaks raw ASGI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from prescreen import Image, Text, Verdict
+from prescreen.asgi import App, Event
+
+BAD = "seven violet lanterns"
+"""What `Recorder` flags."""
+
+JSON = (b"content-type", b"application/json")
+
+
+class Recorder:
+    """Flags what contains BAD, as violence; remembers everything it was asked about."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    @property
+    def seen(self) -> list[str]:
+        return [value for call in self.calls for value in call]
+
+    async def moderate(self, items: Sequence[Text | Image]) -> list[Verdict]:
+        return self.moderate_sync(items, 0)
+
+    def moderate_sync(self, items: Sequence[Text | Image], timeout: float) -> list[Verdict]:
+        values = [item.value if isinstance(item, Text) else item.url for item in items]
+        self.calls.append(values)
+        return [Verdict(BAD in value, {"violence": BAD in value}) for value in values]
+
+
+def scope(path: str = "/chat", method: str = "POST", headers: Iterable[Any] = (JSON,), **more: Any) -> dict[str, Any]:
+    """An HTTP scope as a server makes it."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": headers,
+        "extensions": {},
+    } | more
+
+
+def whole(body: bytes) -> list[Event]:
+    return [{"type": "http.request", "body": body, "more_body": False}]
+
+
+def byte_by_byte(body: bytes) -> list[Event]:
+    """One event a byte, and then an empty last one, as some servers send it."""
+    pieces: list[Event] = [{"type": "http.request", "body": bytes([byte]), "more_body": True} for byte in body]
+    return [*pieces, {"type": "http.request"}]
+
+
+@dataclass
+class Client:
+    """Feeds `events` to an app and keeps what it sends; after the last event it waits, as clients do."""
+
+    events: list[Event]
+    sent: list[Event] = field(default_factory=list)
+    received: int = 0
+
+    async def receive(self) -> Event:
+        if self.received == len(self.events):
+            await anyio.sleep_forever()
+        self.received += 1
+        return self.events[self.received - 1]
+
+    async def send(self, event: Event) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.sent.append(event)
+
+    async def request(self, app: App, **parts: Any) -> int | None:
+        """Call the app; the answer's status, None without an answer."""
+        with anyio.fail_after(10):
+            await app(scope(**parts), self.receive, self.send)
+        return self.status
+
+    @property
+    def status(self) -> int | None:
+        return next((event["status"] for event in self.sent if event["type"] == "http.response.start"), None)
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return dict(next(event["headers"] for event in self.sent if event["type"] == "http.response.start"))
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(event.get("body", b"") for event in self.sent if event["type"] == "http.response.body")

@@ -1,0 +1,526 @@
+"""The ASGI adapter, by its protocol: what the app gets, what the client gets, and in which order."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from doubles import BAD, JSON, Client, Recorder, byte_by_byte, scope, whole
+from prescreen import Action, Cause, ConfigError, Decision, Rejection, Rule, Screen, decision_of
+from prescreen.asgi import App, Event, ModerationMiddleware, Receive, Scope, Send
+from prescreen.model import DECISION_KEY
+
+pytestmark = pytest.mark.anyio
+
+CHAT = Rule("POST /chat", json=["$.message"])
+OK: list[Event] = [
+    {"type": "http.response.start", "status": 200, "headers": []},
+    {"type": "http.response.body", "body": b"ok"},
+]
+
+
+class App200:
+    """Reads the whole body, keeps what it saw, answers 200."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Scope] = []
+        self.bodies: list[bytes] = []
+        self.events: list[Event] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scopes.append(scope)
+        body, more = b"", True
+        while more:
+            event = await receive()
+            self.events.append(event)
+            body, more = body + event.get("body", b""), event.get("more_body", False)
+        self.bodies.append(body)
+        for event in OK:
+            await send(event)
+
+
+def build(app: App | None = None, moderator: Any = None, **options: Any) -> tuple[ModerationMiddleware, Any, Recorder]:
+    app, moderator = app or App200(), moderator or Recorder()
+    options = {"rules": [CHAT]} | options
+    return ModerationMiddleware(app, moderator=moderator, **options), app, moderator
+
+
+def message(text: object) -> bytes:
+    return json.dumps({"message": text}).encode()
+
+
+# What passes
+
+
+@pytest.mark.parametrize("feed", [whole, byte_by_byte])
+async def test_a_clean_request_reaches_the_app_unchanged(feed: Callable[[bytes], list[Event]]) -> None:
+    middleware, app, moderator = build()
+    body = b' {"message":  "caf\\u00e9", "n": 1.0e2 }\n'
+    assert await Client(feed(body)).request(middleware) == 200
+    assert moderator.seen == ["café"]
+    assert app.bodies == [body]
+    assert type(app.events[0]["body"]) is bytes
+    assert app.events[0]["more_body"] is False
+
+
+async def test_the_decision_is_in_the_scope_under_its_own_key() -> None:
+    middleware, app, _ = build()
+    await Client(whole(message("hi"))).request(middleware, state={})
+    (seen,) = app.scopes
+    decision = decision_of(seen)
+    assert isinstance(decision, Decision)
+    assert (decision.action, decision.rule) == (Action.ALLOW, "POST /chat")
+    assert set(seen) - set(scope(state={})) == {DECISION_KEY, "prescreen.screened"}
+
+
+async def test_the_app_gets_the_servers_own_scope_object() -> None:
+    middleware, app, _ = build()
+    given, client = scope(), Client(whole(message("hi")))
+    await middleware(given, client.receive, client.send)
+    assert app.scopes[0] is given
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [{"path": "/other"}, {"method": "GET"}, {"path": "/chat/deeper"}],
+    ids=str,
+)
+async def test_a_request_without_a_rule_goes_on_with_the_same_objects(parts: dict[str, Any]) -> None:
+    got: list[Any] = []
+
+    async def app(*args: Any) -> None:
+        got.extend(args)
+
+    middleware, _, moderator = build(app)
+    headers: list[Any] = [JSON]
+    given, client = scope(headers=headers, **parts), Client([])
+    await middleware(given, client.receive, client.send)
+    assert got[0] is given
+    assert got[0]["headers"] is headers
+    assert got[1:] == [client.receive, client.send]
+    assert DECISION_KEY not in given
+    assert moderator.calls == []
+
+
+@pytest.mark.parametrize("kind", ["lifespan", "websocket", "something.new"])
+async def test_other_scopes_go_on_untouched(kind: str) -> None:
+    got: list[Any] = []
+
+    async def app(*args: Any) -> None:
+        got.extend(args)
+
+    middleware, _, _ = build(app)
+    given, client = {"type": kind, "path": "/chat"}, Client([])
+    await middleware(given, client.receive, client.send)
+    assert got == [given, client.receive, client.send]
+    assert given == {"type": kind, "path": "/chat"}
+
+
+async def test_headers_that_can_be_read_once_still_reach_the_app() -> None:
+    middleware, app, moderator = build()
+    await Client(whole(message("hi"))).request(middleware, headers=iter([JSON, (b"X-Case", b"Kept")]))
+    assert app.scopes[0]["headers"] == [JSON, (b"X-Case", b"Kept")]
+    assert moderator.seen == ["hi"]
+    await Client([{"type": "http.request"}]).request(middleware, method="GET", headers=iter([(b"a", b"b")]))
+    assert app.scopes[1]["headers"] == [(b"a", b"b")]
+
+
+async def test_headers_added_while_the_body_is_read_do_not_reach_the_app() -> None:
+    live: list[Any] = [JSON]
+
+    class Trailing(Client):
+        async def receive(self) -> Event:
+            live.append((b"content-type", b"text/plain"))
+            return await super().receive()
+
+    middleware, app, _ = build()
+    assert await Trailing(whole(message("hi"))).request(middleware, headers=live) == 200
+    assert app.scopes[0]["headers"] == [JSON]
+
+
+async def test_the_app_runs_in_the_callers_task_and_context() -> None:
+    outer = contextvars.ContextVar("outer", default="unset")
+    inner = contextvars.ContextVar("inner", default="unset")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert outer.get() == "set before"
+        inner.set("set inside")
+
+    middleware, _, _ = build(app)
+    outer.set("set before")
+    await Client(whole(message("hi"))).request(middleware)
+    assert inner.get() == "set inside"
+
+
+async def test_an_error_of_the_app_is_the_callers_very_error() -> None:
+    class Odd(Exception):
+        pass
+
+    error = Odd()
+
+    async def app(*_: Any) -> None:
+        raise error
+
+    middleware, _, _ = build(app)
+    with pytest.raises(Odd) as caught:
+        await Client(whole(message("hi"))).request(middleware)
+    assert caught.value is error
+
+
+async def test_every_event_of_the_answer_goes_out_unchanged() -> None:
+    answer: list[Event] = [
+        {"type": "http.response.start", "status": 200, "headers": [], "trailers": True},
+        {"type": "http.response.body", "body": b"1", "more_body": True},
+        {"type": "http.response.something_new", "x": 1},
+        {"type": "http.response.body", "body": b"2"},
+        {"type": "http.response.trailers", "headers": []},
+    ]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for event in answer:
+            await send(event)
+
+    middleware, _, _ = build(app)
+    client = Client(whole(message("hi")))
+    await client.request(middleware)
+    assert all(sent is given for sent, given in zip(client.sent, answer, strict=True))
+
+
+# After the body
+
+
+async def test_after_the_body_the_app_waits_for_the_servers_own_disconnect() -> None:
+    order: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        order.append((await receive())["type"])
+        with anyio.move_on_after(0.02):
+            await receive()
+            order.append("an event that nobody sent")
+        gone.set()
+        order.append((await receive())["type"])
+        order.append((await receive())["type"])
+
+    gone = anyio.Event()
+
+    class Leaving(Client):
+        async def receive(self) -> Event:
+            if self.received == len(self.events):
+                await gone.wait()
+                return {"type": "http.disconnect"}
+            return await super().receive()
+
+    middleware, _, _ = build(app)
+    await Leaving(whole(message("hi"))).request(middleware)
+    assert order == ["http.request", "http.disconnect", "http.disconnect"]
+
+
+async def test_a_poll_from_a_cancelled_scope_does_not_eat_the_body() -> None:
+    got: list[Event] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with anyio.CancelScope() as poll:
+            poll.cancel()
+            got.append(await receive())
+        assert got == []
+        got.append(await receive())
+
+    middleware, _, _ = build(app)
+    await Client(whole(message("hi"))).request(middleware)
+    assert got[0]["body"] == message("hi")
+
+
+async def test_once_the_answer_is_complete_the_servers_word_counts() -> None:
+    got: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for event in OK:
+            await send(event)
+        got.append((await receive())["type"])
+
+    middleware, _, _ = build(app)
+    await Client([*whole(message("hi")), {"type": "http.disconnect"}]).request(middleware)
+    assert got == ["http.disconnect"]
+
+
+# What is rejected
+
+
+@pytest.mark.parametrize("feed", [whole, byte_by_byte])
+async def test_a_flagged_request_never_reaches_the_app(feed: Callable[[bytes], list[Event]]) -> None:
+    middleware, app, _ = build()
+    client = Client(feed(message(f"so {BAD} there")))
+    assert await client.request(middleware) == 400
+    assert app.scopes == []
+    assert client.headers[b"content-type"] == b"application/problem+json"
+    assert client.headers[b"content-length"] == str(len(client.body)).encode()
+    problem = json.loads(client.body)
+    assert problem["categories"] == [{"category": "violence", "words": "violence", "pointer": "/message"}]
+
+
+async def test_the_moderator_has_answered_before_the_app_starts() -> None:
+    order: list[str] = []
+
+    async def slow(items: Any) -> Any:
+        await anyio.sleep(0.01)
+        order.append("verdict")
+        return await Recorder().moderate(items)
+
+    async def app(*_: Any) -> None:
+        order.append("app")
+
+    middleware, _, _ = build(app, slow)
+    await Client(whole(message("hi"))).request(middleware)
+    assert order == ["verdict", "app"]
+
+
+async def test_a_head_request_is_rejected_without_a_body() -> None:
+    middleware, _, _ = build(rules=[Rule("GET /search", query=["q"])])
+    client = Client([{"type": "http.request"}])
+    status = await client.request(
+        middleware, method="HEAD", path="/search", headers=[], query_string=b"q=" + BAD.encode()
+    )
+    assert (status, client.body) == (400, b"")
+    assert int(client.headers[b"content-length"]) > 0
+
+
+async def test_the_accept_header_chooses_the_form_of_the_rejection() -> None:
+    from prescreen import Rejections
+
+    middleware, _, _ = build(rejection=Rejections(format="negotiate"))
+    client = Client(whole(message(BAD)))
+    await client.request(middleware, headers=[JSON, (b"accept", b"text/html")])
+    assert client.headers[b"content-type"].startswith(b"text/html")
+
+
+async def test_a_callable_makes_the_whole_rejection() -> None:
+    def teapot(decision: Decision) -> Rejection:
+        return Rejection(418, {"content-type": "text/plain"}, ",".join(decision.categories).encode())
+
+    middleware, _, _ = build(rejection=teapot)
+    client = Client(whole(message(BAD)))
+    assert await client.request(middleware) == 418
+    assert client.body == b"violence"
+
+
+@pytest.mark.parametrize("broken", [lambda _: 1 / 0, lambda _: "no Rejection"], ids=["raises", "odd"])
+async def test_a_broken_rejection_callable_still_rejects(broken: Any) -> None:
+    middleware, app, _ = build(rejection=broken)
+    assert await Client(whole(message(BAD))).request(middleware) == 400
+    assert app.scopes == []
+
+
+# What cannot be screened
+
+
+async def test_a_client_that_leaves_while_sending_reaches_neither_moderator_nor_app() -> None:
+    middleware, app, moderator = build()
+    events: list[Event] = [
+        {"type": "http.request", "body": b'{"message":', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    client = Client(events)
+    assert await client.request(middleware) is None
+    assert (client.sent, app.scopes, moderator.calls) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b'{"message": "hi"', [JSON], 400),
+        (b'{"message": "a", "message": "b"}', [JSON], 400),
+        (b'{"message": "hi"}', [(b"content-type", b"text/xml")], 415),
+        (b'{"message": "hi"}', [], 415),
+        (b'{"message": "hi"}', [JSON, (b"content-encoding", b"gzip")], 415),
+        (b'{"message": "hi"}', [JSON, (b"content-length", b"4")], 400),
+        (b'{"message": "hi"}', [JSON, (b"content-length", b"200")], 400),
+        (b'{"message": "hi"}', [JSON, (b"content-length", b"1_7")], 400),
+        (b'{"message": "hi"}', [JSON, (b"content-length", b"17"), (b"content-length", b"17")], 400),
+        (b'{"message": "' + b"x" * 300 + b'"}', [JSON], 413),
+    ],
+)
+async def test_what_cannot_be_screened_is_refused_by_default(body: bytes, headers: list[Any], status: int) -> None:
+    middleware, app, moderator = build(limits={"body": 256})
+    client = Client(whole(body))
+    assert await client.request(middleware, headers=headers) == status
+    assert (app.scopes, moderator.calls) == ([], [])
+    assert json.loads(client.body)["status"] == status
+
+
+async def test_on_unreadable_allow_hands_the_same_bytes_on_and_says_so() -> None:
+    middleware, app, moderator = build(rules=[Rule("POST /chat", json=["$.message"], on_unreadable="allow")])
+    assert await Client(byte_by_byte(b'{"message": ')).request(middleware) == 200
+    decision = decision_of(app.scopes[0])
+    assert app.bodies == [b'{"message": ']
+    assert moderator.calls == []
+    assert decision is not None
+    assert (decision.degraded, decision.cause) == (True, Cause.UNREADABLE)
+
+
+async def test_what_the_head_alone_decides_is_handed_on_unread() -> None:
+    got: list[Any] = []
+
+    async def app(*args: Any) -> None:
+        got.extend(args)
+
+    middleware, _, _ = build(app, rules=[Rule("POST /chat", json=["$.message"], on_unreadable=Action.ALLOW)])
+    client = Client([])
+    await client.request(middleware, headers=[(b"content-type", b"image/png"), (b"content-length", b"99")])
+    assert got[1:] == [client.receive, client.send]
+
+
+async def test_on_oversize_allow_streams_the_rest_to_the_app() -> None:
+    middleware, app, _ = build(rules=[Rule("POST /chat", json=["$.message"], on_oversize="allow", max_body=10)])
+    body = message("a text that is longer than ten bytes")
+    assert await Client(byte_by_byte(body)).request(middleware) == 200
+    assert app.bodies == [body]
+    assert [event.get("more_body", False) for event in app.events][-2:] == [True, False]
+
+
+async def test_a_declared_size_over_the_limit_is_refused_before_the_upload() -> None:
+    middleware, _, _ = build(limits={"body": 10})
+    client = Client([])
+    headers = [JSON, (b"content-length", b"1000"), (b"expect", b"100-continue")]
+    assert await client.request(middleware, headers=headers) == 413
+    assert client.received == 0
+    assert client.headers[b"connection"] == b"close"
+
+
+async def test_a_refused_upload_is_taken_in_so_that_the_client_reads_the_answer() -> None:
+    middleware, _, _ = build(limits={"body": 10})
+    client = Client(byte_by_byte(b"x" * 100))
+    assert await client.request(middleware, headers=[JSON, (b"content-length", b"100")]) == 413
+    assert client.received == 101
+    assert b"connection" not in client.headers
+
+
+async def test_a_refused_upload_without_end_is_cut_off() -> None:
+    class Endless(Client):
+        async def receive(self) -> Event:
+            self.received += 1
+            return {"type": "http.request", "body": b"x" * 65536, "more_body": True}
+
+    middleware, _, _ = build(limits={"body": 10})
+    client = Endless([])
+    assert await client.request(middleware) == 413
+    assert client.headers[b"connection"] == b"close"
+    assert client.received < 100
+
+
+async def test_a_client_that_leaves_while_refused_gets_no_answer() -> None:
+    middleware, _, _ = build(limits={"body": 10})
+    client = Client([{"type": "http.request", "body": b"x" * 20, "more_body": True}, {"type": "http.disconnect"}])
+    assert await client.request(middleware) is None
+
+
+async def test_a_body_that_does_not_arrive_in_time_is_refused() -> None:
+    middleware, app, _ = build(receive_timeout="50ms")
+    client = Client([{"type": "http.request", "body": b"{", "more_body": True}])
+    assert await client.request(middleware, headers=[JSON, (b"expect", b"100-continue")]) == 408
+    assert app.scopes == []
+
+
+# Modes
+
+
+async def test_monitor_mode_decides_and_never_rejects() -> None:
+    middleware, app, _ = build(mode="monitor")
+    assert await Client(whole(message(BAD))).request(middleware) == 200
+    decision = decision_of(app.scopes[0])
+    assert decision is not None
+    assert (decision.action, decision.is_rejected) == (Action.REJECT, False)
+    assert app.bodies == [message(BAD)]
+
+
+async def test_off_mode_reads_nothing() -> None:
+    middleware, _, moderator = build(mode="off")
+    assert await Client(whole(message(BAD))).request(middleware) == 200
+    assert moderator.calls == []
+
+
+# Twice
+
+
+async def test_the_same_middleware_twice_screens_once() -> None:
+    moderator, app = Recorder(), App200()
+    inner = ModerationMiddleware(app, rules=[CHAT], moderator=moderator)
+    outer = ModerationMiddleware(inner, rules=[CHAT], moderator=moderator)
+    assert await Client(whole(message("hi"))).request(outer) == 200
+    assert moderator.calls == [["hi"]]
+    assert app.bodies == [message("hi")]
+
+
+async def test_a_second_middleware_with_other_rules_screens_by_them() -> None:
+    moderator, app = Recorder(), App200()
+    inner = ModerationMiddleware(app, rules=[Rule("POST /chat", json=["$.title"])], moderator=moderator)
+    outer = ModerationMiddleware(inner, rules=[CHAT], moderator=moderator)
+    body = json.dumps({"message": "hi", "title": BAD}).encode()
+    assert await Client(whole(body)).request(outer) == 400
+    assert moderator.calls == [["hi"], [BAD]]
+
+
+async def test_a_body_changed_between_two_middlewares_is_screened_again() -> None:
+    moderator, app = Recorder(), App200()
+    inner = ModerationMiddleware(app, rules=[CHAT], moderator=moderator)
+
+    async def swapping(scope: Scope, receive: Receive, send: Send) -> None:
+        async def other() -> Event:
+            return whole(message(BAD))[0]
+
+        await inner(scope, other, send)
+
+    outer = ModerationMiddleware(swapping, rules=[CHAT], moderator=moderator)
+    assert await Client(whole(message("hi"))).request(outer) == 400
+
+
+def test_a_screen_and_its_configuration_exclude_each_other() -> None:
+    screen = Screen(rules=[CHAT], moderator=Recorder())
+    assert ModerationMiddleware(App200(), screen).screen is screen
+    with pytest.raises(ConfigError, match="not both"):
+        ModerationMiddleware(App200(), screen, rules=[CHAT])
+
+
+# Cancellation
+
+
+async def test_a_cancelled_request_cancels_its_moderation() -> None:
+    ended: list[str] = []
+
+    async def endless(_: Any) -> Any:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append("cancelled")
+
+    middleware, app, _ = build(None, endless)
+    with anyio.move_on_after(0.05):
+        await Client(whole(message("hi"))).request(middleware)
+    assert (ended, app.scopes) == (["cancelled"], [])
+
+
+# Property: any chunking, any bytes
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@given(body=st.binary(max_size=200), cuts=st.lists(st.integers(0, 200), max_size=6), tail=st.booleans())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+def test_any_bytes_in_any_pieces_arrive_as_sent(body: bytes, cuts: list[int], tail: bool, anyio_backend: str) -> None:
+    edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    events: list[Event] = [
+        {"type": "http.request", "body": body[start:end], "more_body": True} for start, end in pairwise(edges)
+    ]
+    if tail:
+        events.append({"type": "http.request", "body": b"", "more_body": False})
+    else:
+        events[-1]["more_body"] = False
+    middleware, app, _ = build(rules=[Rule("* *", json=["$"], form=["*"], text=True, on_unreadable="allow")])
+    anyio.run(lambda: Client(events).request(middleware), backend=anyio_backend)
+    assert app.bodies == [body]
