@@ -182,7 +182,14 @@ def test_both_sides_pass_the_standard_librarys_validator() -> None:
         given = environ(message(text), QUERY_STRING="", **{"wsgi.input": io.BytesIO(message(text))})
         assert call(validator(middleware), given)[0] == status
     assert call(
-        validator(middleware), environ(QUERY_STRING="", REQUEST_METHOD="GET", CONTENT_TYPE=None, CONTENT_LENGTH=None)
+        validator(middleware),
+        environ(
+            QUERY_STRING="",
+            REQUEST_METHOD="GET",
+            CONTENT_TYPE=None,
+            CONTENT_LENGTH=None,
+            **{"wsgi.input": io.BytesIO()},
+        ),
     )[0]
 
 

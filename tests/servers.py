@@ -1,0 +1,69 @@
+"""Real servers in processes of their own, on free loopback ports, ended with their test."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+EXAMPLES: Final = Path(__file__).parent.parent / "examples"
+
+ASGI: Final[Mapping[str, tuple[str, ...]]] = {
+    "uvicorn-h11": ("uvicorn", "--http", "h11", "--port", "{port}", "{app}"),
+    "uvicorn-httptools": ("uvicorn", "--http", "httptools", "--port", "{port}", "{app}"),
+    "hypercorn-asyncio": ("hypercorn", "--worker-class", "asyncio", "--bind", "127.0.0.1:{port}", "{app}"),
+    "hypercorn-trio": ("hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:{port}", "{app}"),
+}
+WSGI: Final[Mapping[str, tuple[str, ...]]] = {
+    "gunicorn-sync": ("gunicorn", "--bind", "127.0.0.1:{port}", "{app}"),
+    "gunicorn-gthread": ("gunicorn", "--threads", "8", "--bind", "127.0.0.1:{port}", "{app}"),
+    "gunicorn-gevent": ("gunicorn", "--worker-class", "gevent", "--bind", "127.0.0.1:{port}", "{app}"),
+    "gunicorn-preload": ("gunicorn", "--preload", "--bind", "127.0.0.1:{port}", "{app}"),
+    "waitress": ("waitress", "--listen", "127.0.0.1:{port}", "{app}"),
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serve(command: tuple[str, ...], app: str, folder: Path, **environment: str) -> Iterator[int]:
+    """Serve `app` (an import path below `folder`) for as long as the block runs; the port."""
+    port = free_port()
+    arguments = [argument.format(port=port, app=app) for argument in command]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        _wait(process, port)
+        yield port
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _wait(process: subprocess.Popen[bytes], port: int) -> None:
+    for _ in range(400):
+        assert process.poll() is None, process.communicate()[1].decode()
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the server did not answer within 20 seconds")

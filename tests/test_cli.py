@@ -1,0 +1,171 @@
+"""The commands, as somebody at a terminal or a script meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+VALID = """
+moderator = "keywords"
+deadline = "1.5s"
+
+[[rules]]
+match = "POST /chat"
+json = ["$.messages[*].content"]
+
+[[rules]]
+match = "GET /search"
+query = ["q"]
+on_unreadable = "allow"
+
+[[rules]]
+match = "* /health"
+exempt = true
+
+[[rules]]
+match = "POST /note"
+text = true
+max_body = "64KiB"
+
+[policy]
+ignore = ["hate"]
+[policy.thresholds]
+violence = 0.7
+[policy.actions]
+harassment = "flag"
+"""
+SENTINEL = "prescreen test phrase seven violet lanterns"
+
+
+def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from prescreen.cli import main; main()", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "prescreen.toml"
+    path.write_text(VALID)
+    return path
+
+
+def body(tmp_path: Path, content: object, name: str = "body.json") -> str:
+    path = tmp_path / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return str(path)
+
+
+def test_check_prints_the_rules_in_force(file: Path) -> None:
+    done = run("check", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    for expected in ("POST /chat", "$.messages[*].content", "query q", "on_unreadable = allow", "exempt", "64 KiB"):
+        assert expected in done.stdout
+    assert "violence >= 0.7" in done.stdout
+
+
+def test_check_says_when_there_is_no_rule(tmp_path: Path) -> None:
+    path = tmp_path / "prescreen.toml"
+    path.write_text('moderator = "keywords"')
+    done = run("check", str(path))
+    assert (done.returncode, "no request is screened" in done.stdout) == (0, True)
+
+
+def test_check_as_json_is_the_configuration(file: Path) -> None:
+    done = run("check", "--json", str(file))
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["valid"], found["deadline_seconds"]) == (0, True, 1.5)
+    assert [rule["match"] for rule in found["rules"]] == ["POST /chat", "GET /search", "* /health", "POST /note"]
+    assert found["rejection"] == {"format": "problem", "status": 400}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_check_names_the_key_at_fault(file: Path, as_json: bool) -> None:
+    file.write_text(VALID.replace('json = ["$.m', 'json = ["m'))
+    done = run("check", *(["--json"] if as_json else []), str(file))
+    assert done.returncode == 1
+    if as_json:
+        found = json.loads(done.stdout)
+        assert (found["valid"], found["error"]["key"]) == (False, "rules[0].json[0]")
+    else:
+        assert "rules[0].json[0]" in done.stderr
+        assert "a path starts with $" in done.stderr
+
+
+def test_a_missing_file_is_wrong_usage() -> None:
+    assert run("check", "/nowhere/prescreen.toml").returncode == 2
+
+
+def test_try_shows_texts_verdicts_and_the_decision(file: Path, tmp_path: Path) -> None:
+    chat = {"messages": [{"content": "[red]hello[/red]"}, {"content": [{"type": "text", "text": SENTINEL}]}]}
+    done = run("try", str(file), "--request", "POST /chat", body(tmp_path, chat))
+    assert done.returncode == 1
+    for expected in ("POST /chat", "/messages/0/content", "[red]hello[/red]", "/messages/1/content/0/text", "violence"):
+        assert expected in done.stdout
+    assert "400 application/problem+json" in done.stdout
+
+
+def test_try_as_json_is_the_decision(file: Path, tmp_path: Path) -> None:
+    chat = {"messages": [{"content": "x" * 200}]}
+    done = run("try", str(file), "--request", "POST /chat", body(tmp_path, chat), "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["rule"], found["decision"]["action"]) == (0, "POST /chat", "allow")
+    assert found["found"][0]["pointer"] == "/messages/0/content"
+    assert found["found"][0]["verdict"]["flagged"] is False
+
+
+def test_try_reads_a_query_and_standard_input(file: Path) -> None:
+    assert run("try", str(file), "--request", "GET /search?q=seven+lanterns").returncode == 0
+    sentinel = SENTINEL.replace(" ", "%20")
+    assert run("try", str(file), "--request", f"GET /search?q={sentinel}").returncode == 1
+    done = run("try", str(file), "--request", "POST /note", "-", "--type", "text/plain", stdin=SENTINEL)
+    assert (done.returncode, "the body" in done.stdout) == (1, True)
+
+
+def test_try_shows_what_would_be_refused(file: Path, tmp_path: Path) -> None:
+    done = run("try", str(file), "--request", "POST /chat", body(tmp_path, '{"messages": ['))
+    assert (done.returncode, "not valid JSON" in done.stdout) == (1, True)
+    done = run("try", str(file), "--request", "POST /note", body(tmp_path, "x" * 70_000, "note.txt"))
+    assert (done.returncode, "limit is 65536" in done.stdout) == (1, True)
+
+
+def test_try_says_when_nothing_was_found_or_no_rule_matches(file: Path, tmp_path: Path) -> None:
+    done = run("try", str(file), "--request", "POST /chat", body(tmp_path, {"messages": []}))
+    assert (done.returncode, "nothing at the rule's places" in done.stdout) == (0, True)
+    done = run("try", str(file), "--request", "POST /elsewhere", body(tmp_path, {}))
+    assert (done.returncode, "untouched" in done.stdout) == (0, True)
+    done = run("try", str(file), "--request", "POST /elsewhere", body(tmp_path, {}), "--json")
+    assert json.loads(done.stdout) == {"rule": None, "found": [], "decision": None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--request", "chat"], "has no path"),
+        (["--request", "POST /chat", "/nowhere/body.json"], "cannot read"),
+        (["--request", "POST /chat", "{file}"], "--type application/json"),
+    ],
+)
+def test_try_explains_wrong_usage(file: Path, arguments: list[str], problem: str) -> None:
+    done = run("try", str(file), *(argument.format(file=file) for argument in arguments))
+    assert (done.returncode, problem in done.stderr) == (2, True)
+
+
+def test_try_with_a_broken_configuration_is_wrong_usage(file: Path) -> None:
+    file.write_text("rulez = 1")
+    done = run("try", str(file), "--request", "POST /chat")
+    assert (done.returncode, "did you mean 'rules'" in done.stderr) == (2, True)
+
+
+def test_the_version_and_the_help() -> None:
+    assert run("--version").stdout.startswith("prescreen ")
+    assert "check" in run("--help").stdout
+
+
+def test_without_its_extra_the_command_says_what_to_install() -> None:
+    code = "import sys; sys.modules['typer'] = None; from prescreen.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, "pip install 'prescreen[cli]'" in done.stderr) == (1, True)
