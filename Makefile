@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 OTHERS := $(filter-out $(PYTHON),$(shell scripts/pythons))
 
-.PHONY: demo serve test lint unit others clean
+.PHONY: demo serve test lint unit others bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.examples ## both examples as real servers, and what becomes of a few requests
@@ -35,6 +35,9 @@ others: ## the same tests on every other Python from 3.11 to 3.13 that is here
 	    $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python .venv-$$version/.dev; \
 	    .venv-$$version/bin/python -m pytest -q -p no:cacheprovider; \
 	done
+
+bench: $(VENV)/.dev ## what prescreen costs where it has nothing to do
+	$(BIN)/python benchmarks/overhead.py
 
 clean:
 	rm -rf .venv .venv-* .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

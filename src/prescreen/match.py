@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -17,7 +18,9 @@ from prescreen.errors import ConfigError
 from prescreen.model import Head
 from prescreen.rule import PARAM, REST, Rule, segments_of
 
-_PLAIN: Final = re.compile(r"(?:/[a-z0-9._~-]+)+")
+_PLAIN: Final = re.compile(r"(?:/[a-z0-9._~-]+)+")  # a path that has only one reading
+_REMEMBERED: Final = 2048  # paths
+_SHORT: Final = 256  # characters; a longer path is not remembered
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 _UNSAFE_EXEMPT: Final = re.compile(r"//|/\.{1,2}(?:/|\Z)|[%#?\\\s]")
 
@@ -28,15 +31,22 @@ class RuleSet:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
         self._root = _Node()
+        self._remembered = lru_cache(_REMEMBERED)(self._search)
         for index, rule in enumerate(self.rules):
             self._refuse_shadowed(index)
             _plant(self._root, rule.template, index)
 
     def on_path(self, path: str, root_path: str = "") -> tuple[Rule, ...]:
         """The rules that could be about this path, in order; () for most paths, quickly."""
+        return self._remembered(path, root_path) if len(path) <= _SHORT else self._search(path, root_path)
+
+    def _search(self, path: str, root_path: str) -> tuple[Rule, ...]:
         found: set[int] = set()
-        for segments in _readings(path, root_path):
-            _collect(self._root, segments, found)
+        if not root_path and _PLAIN.fullmatch(path):
+            _collect(self._root, path[1:].split("/"), found)
+        else:
+            for segments in _readings(path, root_path):
+                _collect(self._root, segments, found)
         return tuple(self.rules[index] for index in sorted(found)) if found else ()
 
     def find(self, head: Head) -> Rule | None:
@@ -110,9 +120,6 @@ def _collect(root: _Node, segments: Sequence[str], found: set[int]) -> None:
 
 def _readings(path: str, root_path: str) -> Iterator[Sequence[str]]:
     """Every way in which some server and framework may understand this path, as segments."""
-    if not root_path and _PLAIN.fullmatch(path):
-        yield path[1:].split("/")
-        return
     root = [segment for segment in segments_of(root_path) if segment]
     for spelling in _spellings(path):
         with_empty = segments_of(spelling)

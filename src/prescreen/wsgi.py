@@ -48,8 +48,9 @@ class ModerationMiddleware:
         self.screen: Final = screen_from(screen, config, options)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        root, path = _text(environ.get("SCRIPT_NAME", "")), _text(environ.get("PATH_INFO", ""))
-        rules = self.screen.rules.on_path(root + path, root)
+        root = _text(environ.get("SCRIPT_NAME", ""))
+        path = root + _text(environ.get("PATH_INFO", ""))
+        rules = self.screen.rules.on_path(path, root)
         if not rules:
             return self.app(environ, start_response)
         head = _head(environ, root, path)
@@ -180,7 +181,7 @@ def _head(environ: Environ, root: str, path: str) -> Head:
     names = {name for name, _ in headers}
     return Head(
         method=environ["REQUEST_METHOD"],
-        path=root + path,
+        path=path,
         root_path=root,
         query=str(environ.get("QUERY_STRING", "")).encode("latin-1"),
         headers=headers,
