@@ -44,7 +44,7 @@ class Settings(BaseModel):
 
     rules: tuple[Rule, ...] = ()
     moderator: Any = "openai"
-    moderators: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    moderators: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict, repr=False)  # keys are secret
     policy: Policy = Policy()
     rejection: Any = Rejections()
     mode: Mode = Mode.ENFORCE

@@ -22,9 +22,10 @@ Messages never hold a user's text: they end up in logs and in answers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
-from prescreen.model import Cause
+from prescreen.model import Cause, Verdict
 
 
 class PrescreenError(Exception):
@@ -99,12 +100,19 @@ class ClientGone(PrescreenError):
 
 
 class ModeratorError(PrescreenError):
-    """The moderator gave no verdict. `retry_after` is in seconds; None where it did not say."""
+    """The moderator gave no verdict, or not all of them.
 
-    def __init__(self, problem: str, *, retry_after: float | None = None) -> None:
+    `retry_after` is in seconds, None where it did not say. `known` holds the verdicts that it did
+    give, by the index of their item: an error about one item must not hide the verdict on another.
+    """
+
+    def __init__(
+        self, problem: str, *, retry_after: float | None = None, known: Mapping[int, Verdict] | None = None
+    ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.retry_after = retry_after
+        self.known = known or {}
 
 
 class ModeratorTimeout(ModeratorError):

@@ -81,14 +81,10 @@ def screen_items(
     started = perf_counter()
     try:
         if items:
-            verdicts = cast("Sequence[Verdict]", (yield Moderate(items, plan.deadline)))
+            verdicts = cast("Sequence[Verdict]", (yield Moderate(tuple(items), plan.deadline)))
+        decision = _judged(plan, name, items, verdicts)
     except ModeratorError as error:
-        decision = _unavailable(plan, name, error)
-    else:
-        reasons = plan.policy.reasons(items, verdicts)
-        cause = Cause.FLAGGED if reasons else Cause.CLEAN
-        action = plan.policy.conclude(reasons)
-        decision = Decision(action, reasons, cause=cause, rule=name, mode=plan.mode)
+        decision = _unavailable(plan, name, items, error)
     record = Record(
         decision,
         plan.moderator,
@@ -122,9 +118,20 @@ def _unscreened(plan: Plan, rule: Rule, error: RequestError) -> Decision:
     return Decision(action, cause=error.cause, rule=rule.match, mode=plan.mode, problem=error.problem)
 
 
-def _unavailable(plan: Plan, rule: str | None, error: ModeratorError) -> Decision:
+def _judged(plan: Plan, rule: str | None, items: Sequence[Item], verdicts: Sequence[Verdict]) -> Decision:
+    reasons = plan.policy.reasons(items, verdicts)
+    cause = Cause.FLAGGED if reasons else Cause.CLEAN
+    return Decision(plan.policy.conclude(reasons), reasons, cause=cause, rule=rule, mode=plan.mode)
+
+
+def _unavailable(plan: Plan, rule: str | None, items: Sequence[Item], error: ModeratorError) -> Decision:
+    """What becomes of a request whose moderator failed; what it did judge and reject stays rejected."""
+    judged = _judged(plan, rule, [items[index] for index in error.known], list(error.known.values()))
+    if judged.action is Action.REJECT:
+        return judged
     return Decision(
         plan.on_error,
+        judged.reasons,
         cause=Cause.UNAVAILABLE,
         rule=rule,
         mode=plan.mode,

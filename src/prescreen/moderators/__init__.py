@@ -14,7 +14,6 @@ A new moderator is a module here and an entry in `BUILT_IN`.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -70,6 +69,8 @@ def build(name: str, options: Mapping[str, object]) -> AnyModerator:
             f"there is no moderator {name!r}; write one of {', '.join(map(repr, BUILT_IN))}, "
             "or the import path of your own, as in 'app.safety:check'",
         )
+    if options:
+        raise ConfigError(f"moderators.{name}", "options are for built-in moderators; make the object with its own")
     try:
         found: AnyModerator = resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
@@ -112,12 +113,14 @@ def translated(error: Exception) -> ModeratorError:
 
 
 def _verify_maps(verdict: Verdict) -> None:
+    if not isinstance(verdict.categories, Mapping) or not isinstance(verdict.scores, Mapping):
+        raise BadVerdict("a verdict's categories or scores are no mapping")
     for category, hit in verdict.categories.items():
         if not isinstance(category, str) or not isinstance(hit, bool):
             raise BadVerdict("a verdict's categories are not names with True or False")
     for category, score in verdict.scores.items():
         is_number = isinstance(score, int | float) and not isinstance(score, bool)
-        if not isinstance(category, str) or not is_number or not (math.isfinite(score) and 0 <= score <= 1):
+        if not isinstance(category, str) or not is_number or not 0 <= score <= 1:
             raise BadVerdict("a verdict's scores are not names with numbers from 0 to 1")
 
 

@@ -24,15 +24,16 @@ async def moderate(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
 
     A `def` moderator runs in a worker thread, which is left behind when its time is up.
     """
-    from anyio import fail_after
+    from anyio import move_on_after
 
+    verdicts: object = None
     try:
-        with fail_after(step.timeout):
+        with move_on_after(step.timeout) as scope:
             verdicts = await _call(moderator, step)
-    except TimeoutError as error:
-        raise ModeratorTimeout(f"no verdict within {step.timeout:g} s") from error
     except Exception as error:  # whatever a moderator raises, the policy for failures must decide
         raise translated(error) from error
+    if scope.cancelled_caught:
+        raise ModeratorTimeout(f"no verdict within {step.timeout:g} s")
     return verified(step.items, verdicts)
 
 
@@ -42,21 +43,26 @@ def moderate_sync(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
     An `async def` moderator runs in an event loop made for this call. A `def` one without
     `moderate_sync` cannot be cut short here; a verdict that comes late still counts.
     """
+    if moderator.call_sync is None and moderator.is_async:
+        return _run(moderator, step)
     try:
         if moderator.call_sync is not None:
-            return verified(step.items, moderator.call_sync(step.items, step.timeout))
-        if not moderator.is_async:
+            verdicts: object = moderator.call_sync(step.items, step.timeout)
+        else:
             verdicts = moderator.call(step.items)
-            if not inspect.isawaitable(verdicts):
-                return verified(step.items, verdicts)
-            moderator = replace(moderator, call=lambda _items: verdicts, is_async=True)
     except Exception as error:  # as above
         raise translated(error) from error
-    return _run(moderator, step)
+    if not inspect.isawaitable(verdicts):
+        return verified(step.items, verdicts)
+    try:
+        return _run(replace(moderator, call=lambda _items: verdicts, is_async=True), step)
+    finally:
+        if inspect.iscoroutine(verdicts):
+            verdicts.close()  # if it never ran, it shall not warn of that
 
 
 def _run(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
-    import anyio
+    import anyio.lowlevel
 
     try:
         anyio.lowlevel.current_token()
@@ -70,7 +76,11 @@ async def _call(moderator: Bound, step: Moderate) -> object:
 
     if moderator.is_async:
         return await moderator.call(step.items)
-    verdicts = await to_thread.run_sync(moderator.call, step.items, abandon_on_cancel=True, limiter=_own_limiter())
+
+    def call() -> tuple[object]:
+        return (moderator.call(step.items),)  # in a tuple, since trio's threads may return no coroutine
+
+    (verdicts,) = await to_thread.run_sync(call, abandon_on_cancel=True, limiter=_own_limiter())
     return await verdicts if inspect.isawaitable(verdicts) else verdicts
 
 

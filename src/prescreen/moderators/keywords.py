@@ -47,9 +47,15 @@ PHRASES: Final[Mapping[str, Sequence[str]]] = {
 }
 """The built-in list: English, short, each phrase meant as it reads nearly always."""
 
-_WORD: Final = re.compile(r"\w+")
-_JOINERS: Final = re.compile("['\u2019\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
-_CONTRACTIONS: Final = {"im": "i am", "ill": "i will", "youre": "you are", "youll": "you will", "gonna": "going to"}
+_WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_APOSTROPHES: Final = re.compile("[\u2018\u2019\u02bc\uff07`\u00b4]")
+# Unicode's Default_Ignorable_Code_Point: nobody sees them, so they split no word.
+_INVISIBLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+_SHORT_FORMS: Final = {"im": "i am", "youre": "you are", "youll": "you will", "gonna": "going to"}
+_ENDINGS: Final = {"ll": "will", "re": "are", "m": "am", "ve": "have"}
 
 logger = logging.getLogger("prescreen")
 
@@ -73,12 +79,18 @@ class KeywordModerator:
         files: Iterable[str | Path] = (),
         builtin: bool = True,
     ) -> None:
+        if not isinstance(builtin, bool):
+            raise ConfigError("builtin", f"{builtin!r} is neither true nor false")
         self._lists: dict[str, dict[tuple[str, ...], set[str]]] = {}
         self._lengths: dict[str, tuple[int, ...]] = {}
         self._add(PHRASES if builtin else {"violence": [SENTINEL]})
-        self._add(phrases or {})
-        for file in files:
-            self._add(_load(Path(file)))
+        if phrases is not None:
+            self._add(phrases)
+        for file in _files(files):
+            try:
+                self._add(_load(file))
+            except ConfigError as error:
+                raise ConfigError("files", f"{file.name}: {error.problem}") from error
         self.categories = frozenset[str]().union(*(names for each in self._lists.values() for names in each.values()))
         logger.warning("the 'keywords' moderator is at work: it catches listed phrases, not meaning")
 
@@ -105,6 +117,8 @@ class KeywordModerator:
         return hits
 
     def _add(self, phrases: Mapping[str, Sequence[str]]) -> None:
+        if not isinstance(phrases, Mapping):
+            raise ConfigError("phrases", "write a table of lists: {category = ['a phrase', ...]}")
         for category, listed in phrases.items():
             if not isinstance(listed, list | tuple) or not all(isinstance(phrase, str) for phrase in listed):
                 raise ConfigError(f'phrases."{category}"', "write a list of phrases")
@@ -116,11 +130,25 @@ class KeywordModerator:
                 self._lengths[words[0]] = tuple(sorted({*self._lengths.get(words[0], ()), len(words)}))
 
 
+def _files(files: Iterable[str | Path]) -> list[Path]:
+    if isinstance(files, str) or not isinstance(files, Iterable):
+        raise ConfigError("files", "write a list of file names")
+    names = list(files)
+    if not all(isinstance(name, str | Path) for name in names):
+        raise ConfigError("files", "write a list of file names")
+    return [Path(name) for name in names]
+
+
 def _words(text: str) -> list[str]:
-    plain = _JOINERS.sub("", unicodedata.normalize("NFKC", text)).casefold()
+    if not text.isascii():
+        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", _APOSTROPHES.sub("'", text)))
     words: list[str] = []
-    for word in _WORD.findall(plain):
-        words.extend(_CONTRACTIONS[word].split() if word in _CONTRACTIONS else (word,))
+    for word in _WORD.findall(text.casefold()):
+        if "'" in word:
+            stem, _, ending = word.rpartition("'")
+            words.extend((stem, _ENDINGS[ending]) if ending in _ENDINGS else (word.replace("'", ""),))
+        else:
+            words.extend(_SHORT_FORMS.get(word, word).split())
     return words
 
 
@@ -130,6 +158,6 @@ def _load(path: Path) -> Mapping[str, Sequence[str]]:
         if path.suffix == ".toml":
             return tomllib.loads(text)
     except (OSError, ValueError) as error:
-        raise ConfigError("files", f"{str(path)!r} cannot be read: {error}") from error
+        raise ConfigError("", f"{path.name} cannot be read: {error}") from error
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     return {path.stem.replace("_", "/"): [line for line in lines if line]}

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -49,6 +50,7 @@ CATEGORIES: Final = frozenset(
 )
 """The wire names of omni-moderation (OpenAI's moderation guide)."""
 
+_OPENAI: Final = "https://api.openai.com/v1"
 _SHUT_DOWN: Final = "text-moderation-"
 _LONGEST_ANSWER: Final = 8 << 20  # bytes; a full answer is about 1.2 kB for each item
 _LONGEST_WAIT: Final = 60.0  # seconds; only a backstop, the screen's deadline cuts earlier
@@ -72,17 +74,18 @@ class OpenAIModerator:
     def __init__(
         self, *, model: str = "omni-moderation-latest", api_key: str | None = None, base_url: str | None = None
     ) -> None:
+        if not isinstance(model, str) or not model:
+            raise ConfigError("model", f"{model!r} is no model's name; write 'omni-moderation-latest'")
         if model.startswith(_SHUT_DOWN):
             raise ConfigError("model", f"{model!r} is shut down; write 'omni-moderation-latest'")
-        self._options = {
+        self._options: dict[str, Any] = {
             "api_key": _key(api_key),
-            # An empty OPENAI_BASE_URL would be taken for an address by the SDK.
-            "base_url": base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1",
+            "base_url": _address(base_url),
             "timeout": _LONGEST_WAIT,
             "max_retries": 0,  # the SDK's retries sleep without regard to our deadline
         }
         self.model = model
-        self.categories = CATEGORIES if base_url is None else None
+        self.categories = CATEGORIES if self._options["base_url"] == _OPENAI else None
         self._openai = _sdk()
         self._async_client: RunVar[tuple[int, AsyncOpenAI]] | None = None
         self._sync_client: tuple[int, OpenAI] | None = None
@@ -94,36 +97,33 @@ class OpenAIModerator:
         """Raises ModeratorError; the caller bounds the time."""
         from anyio import create_task_group
 
-        client = self._client()
-        verdicts: dict[int, Verdict] = {}
-        errors: list[ModeratorError] = []
+        client, found = self._client(), _Verdicts()
 
         async def run(indexes: Sequence[int], call: Call) -> None:
-            try:
-                verdicts.update(zip(indexes, await self._ask(client, call, len(indexes)), strict=True))
-            except ModeratorError as error:
-                errors.append(error)
+            with found.collect(indexes) as put:
+                put(await self._ask(client, call, len(indexes)))
 
         async with create_task_group() as group:
             for indexes, call in self._calls(items):
                 group.start_soon(run, indexes, call)
-        if errors:
-            raise errors[0]
-        return [verdicts[index] for index in range(len(items))]
+        return found.all(len(items))
 
     def moderate_sync(self, items: Sequence[Item], timeout: float) -> Sequence[Verdict]:
         """The same, blocking, in at most about `timeout` seconds. Raises ModeratorError."""
-        client, deadline = self._client_sync(), time.monotonic() + timeout
-        verdicts: dict[int, Verdict] = {}
+        client, found, deadline = self._client_sync(), _Verdicts(), time.monotonic() + timeout
         for indexes, call in self._calls(items):
-            verdicts.update(zip(indexes, self._ask_sync(client, call, len(indexes), deadline), strict=True))
-        return [verdicts[index] for index in range(len(items))]
+            with found.collect(indexes) as put:
+                put(self._ask_sync(client, call, len(indexes), deadline))
+        return found.all(len(items))
 
     async def _ask(self, client: AsyncOpenAI, call: Call, count: int) -> list[Verdict]:
         for is_last in (False, True):
             try:
-                response = await client.moderations.with_raw_response.create(**call)
-                return parse(response.content, count)
+                async with client.moderations.with_streaming_response.create(**call) as response:
+                    body = bytearray()
+                    async for chunk in response.iter_bytes():
+                        _append(body, chunk)
+                return parse(bytes(body), count)
             except Exception as error:
                 if is_last or not self._was_dropped(error):
                     raise self._translated(error) from error
@@ -132,9 +132,14 @@ class OpenAIModerator:
     def _ask_sync(self, client: OpenAI, call: Call, count: int, deadline: float) -> list[Verdict]:
         for is_last in (False, True):
             try:
-                left = _left(deadline)
-                with client.moderations.with_streaming_response.create(**call, timeout=left) as response:
-                    return parse(_read(response.iter_bytes(), deadline), count)
+                call["timeout"] = _left(deadline)
+                with client.moderations.with_streaming_response.create(**call) as response:
+                    body = bytearray()
+                    # Against the clock: the SDK's own timeout starts anew with every chunk.
+                    for chunk in response.iter_bytes():
+                        _append(body, chunk)
+                        _left(deadline)
+                return parse(bytes(body), count)
             except Exception as error:
                 if is_last or time.monotonic() >= deadline or not self._was_dropped(error):
                     raise self._translated(error) from error
@@ -174,8 +179,11 @@ class OpenAIModerator:
 
     def _was_dropped(self, error: Exception) -> bool:
         """Whether a kept-alive connection was closed under us: worth one more try, at once."""
-        sdk = self._openai
-        return isinstance(error, sdk.APIConnectionError) and not isinstance(error, sdk.APITimeoutError)
+        is_connection = isinstance(error, self._openai.APIConnectionError) or _is_named(error, "TransportError")
+        return is_connection and not self._is_timeout(error)
+
+    def _is_timeout(self, error: Exception) -> bool:
+        return isinstance(error, self._openai.APITimeoutError) or _is_named(error, "TimeoutException")
 
     def _translated(self, error: Exception) -> ModeratorError:
         """The SDK's error as ours. Its messages are left behind: they may quote the request."""
@@ -184,9 +192,32 @@ class OpenAIModerator:
             return error
         if isinstance(error, sdk.APIStatusError):
             return _refused(error.status_code, error.code, error.response.headers.get("retry-after"))
-        if isinstance(error, sdk.APITimeoutError):
+        if self._is_timeout(error):
             return ModeratorTimeout("no answer in time")
         return ModeratorDown(f"no answer ({type(error).__name__})")
+
+
+class _Verdicts:
+    """The verdicts of several calls; the first error is kept until all of them have been heard."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, Verdict] = {}
+        self._error: ModeratorError | None = None
+
+    @contextmanager
+    def collect(self, indexes: Sequence[int]) -> Iterator[Callable[[Sequence[Verdict]], None]]:
+        """Within it, put one call's verdicts, those on the items at `indexes`."""
+        try:
+            yield lambda verdicts: self._found.update(zip(indexes, verdicts, strict=True))
+        except ModeratorError as error:
+            self._error = self._error or error
+
+    def all(self, count: int) -> list[Verdict]:
+        """Every verdict, in order; raises the error, with the verdicts that are known, if there was one."""
+        if self._error is not None:
+            self._error.known = self._found
+            raise self._error
+        return [self._found[index] for index in range(count)]
 
 
 class _Result(BaseModel):
@@ -237,15 +268,9 @@ def _refused(status: int, code: str | None, retry_after: str | None) -> Moderato
     return ModeratorRefused(f"it refused the call ({said}){hint}")
 
 
-def _read(chunks: Iterator[bytes], deadline: float) -> bytes:
-    """The body, read against the clock: the SDK's own timeout starts anew with every chunk."""
-    body = bytearray()
-    for chunk in chunks:
-        body += chunk
-        _left(deadline)
-        if len(body) > _LONGEST_ANSWER:
-            raise BadVerdict("the answer is too long")
-    return bytes(body)
+def _append(body: bytearray, chunk: bytes) -> None:
+    """Keep no more than anyone could want. What is over it makes the JSON end early, and so a BadVerdict."""
+    body += chunk[: _LONGEST_ANSWER - len(body)]
 
 
 def _left(deadline: float) -> float:
@@ -260,17 +285,33 @@ def _sendable(text: str) -> str:
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
+def _is_named(error: Exception, name: str) -> bool:
+    """Whether it is such an error of the SDK's HTTP library, httpx or httpx2, whichever it uses.
+
+    The SDK translates these only up to the head of an answer; the body is read by us.
+    """
+    return any(kind.__name__ == name and kind.__module__.startswith("httpx") for kind in type(error).__mro__)
+
+
 def _key(api_key: str | None) -> str:
-    key = api_key or os.environ.get("OPENAI_API_KEY", "")
+    key = os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key
     if not key:
         raise ConfigError(
             "api_key",
             "there is no API key; set OPENAI_API_KEY, or write moderator = 'keywords' to try "
             "prescreen offline (it catches phrases, not meaning)",
         )
-    if not key.isascii() or not key.isprintable() or " " in key:
+    if not isinstance(key, str) or not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigError("api_key", "the API key has blanks, line ends or non-ASCII characters in it")
     return key
+
+
+def _address(base_url: str | None) -> str:
+    # An empty OPENAI_BASE_URL would be taken for an address by the SDK.
+    address = base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI
+    if not isinstance(address, str) or not re.match(r"https?://[^/\s]", address):
+        raise ConfigError("base_url", f"{address!r} is no address; write for example 'https://api.openai.com/v1'")
+    return address.rstrip("/")
 
 
 def _sdk() -> Any:
