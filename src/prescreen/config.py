@@ -1,18 +1,20 @@
 """Configuration, from Python keywords and from a TOML file: both give the same frozen Settings.
 
-Rules, policies and rejections are the plain classes of the layers below; pydantic checks what is
-around them, refuses unknown keys and names the dotted key at fault.
+Rules, limits, policies and rejections are plain classes of the layers below, which check themselves,
+however they are made. pydantic checks what is around them and locates the key at fault.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, ValidationError
+from pydantic import Field as Setting
 
 from prescreen.document import Limits
 from prescreen.errors import ConfigError
@@ -20,16 +22,37 @@ from prescreen.model import Action, Mode
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections
 from prescreen.rule import Rule
-from prescreen.units import seconds, size
+from prescreen.units import seconds
 
 Seconds = Annotated[float, BeforeValidator(seconds)]
 
 
-def _limits(value: object) -> object:
-    """Sizes as people write them; everything else is Limits' own business."""
-    if not isinstance(value, Mapping):
-        return value
-    return {key: size(given) if key in ("body", "part_head") else given for key, given in value.items()}
+def _made(kind: type) -> BeforeValidator:
+    """Make a `kind` of a table; what a table may hold is for `kind` itself to say."""
+    known = [each.name for each in fields(kind) if each.init]
+
+    def make(value: object) -> object:
+        if isinstance(value, kind):
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigError("", f"{value!r} is neither {kind.__name__}(…) nor a table of {', '.join(known)}")
+        for key in value:
+            if key not in known:
+                raise ConfigError(str(key), f"unknown key{_suggestion(str(key), known)}")
+        if missing := [each.name for each in fields(kind) if _is_required(each) and each.name not in value]:
+            raise ConfigError(missing[0], "it is required")
+        return kind(**value)
+
+    return BeforeValidator(make)
+
+
+def _is_required(each: Field[object]) -> bool:
+    return each.init and each.default is MISSING and each.default_factory is MISSING
+
+
+def _suggestion(key: str, known: Sequence[str]) -> str:
+    near = get_close_matches(key, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known)}"
 
 
 class Settings(BaseModel):
@@ -42,23 +65,23 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[Annotated[InstanceOf[Rule], _made(Rule)], ...] = ()
     moderator: Any = "openai"
-    moderators: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict, repr=False)  # keys are secret
-    policy: Policy = Policy()
+    moderators: Mapping[str, Mapping[str, Any]] = Setting(default_factory=dict, repr=False)  # keys are secret
+    policy: Annotated[InstanceOf[Policy], _made(Policy)] = Policy()
     rejection: Any = Rejections()
     mode: Mode = Mode.ENFORCE
     on_error: Action = Action.REJECT
     deadline: Seconds = 2.0
     receive_timeout: Seconds = 30.0
-    limits: Annotated[Limits, BeforeValidator(_limits)] = Limits()
+    limits: Annotated[InstanceOf[Limits], _made(Limits)] = Limits()
 
 
 class _FileSettings(Settings):
     """What a file may say: no Python objects."""
 
     moderator: str = "openai"
-    rejection: Rejections = Rejections()
+    rejection: Annotated[InstanceOf[Rejections], _made(Rejections)] = Rejections()
 
 
 def settings(**options: object) -> Settings:
@@ -96,28 +119,16 @@ def _validated(kind: type[Settings], data: Mapping[str, object]) -> Settings:
         raise _translated(error) from None
 
 
-_UNKNOWN: Final = {"extra_forbidden", "unexpected_keyword_argument"}
-_FIELDS: Final = {"rules": Rule, "policy": Policy, "rejection": Rejections, "limits": Limits}
-
-
 def _translated(error: ValidationError) -> ConfigError:
     """The first fault, with its dotted key and what to write instead."""
     first = error.errors(include_url=False)[0]
-    location = [part for part in first["loc"] if part != "Rule"]
+    key = _dotted(first["loc"])
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):
-        return ConfigError(_join(_dotted(location), cause.key), cause.problem)
-    if first["type"] in _UNKNOWN:
-        return ConfigError(_dotted(location), f"unknown key{_suggestion(location)}")
-    problem = str(cause) if cause else first["msg"][:1].lower() + first["msg"][1:]
-    return ConfigError(_dotted(location), problem)
-
-
-def _suggestion(location: Sequence[str | int]) -> str:
-    owner = _FIELDS.get(str(location[0])) if len(location) > 1 else Settings
-    known = [name for name in getattr(owner, "__annotations__", {}) if not name.startswith("_")]
-    near = get_close_matches(str(location[-1]), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known)}" if known else ""
+        return ConfigError(_join(key, cause.key), cause.problem)
+    if first["type"] == "extra_forbidden":
+        return ConfigError(key, f"unknown key{_suggestion(key, list(Settings.model_fields))}")
+    return ConfigError(key, str(cause) if cause else first["msg"][:1].lower() + first["msg"][1:])
 
 
 def _dotted(location: Sequence[str | int]) -> str:

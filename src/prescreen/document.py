@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar, Final
+from typing import Final
 
 from prescreen.errors import ConfigError
+from prescreen.units import size
 
 _DEEPEST: Final = 90  # jsonpath-rfc9535 descends 100 levels, the standard library's reader about 1,000
 
@@ -14,7 +15,7 @@ _DEEPEST: Final = 90  # jsonpath-rfc9535 descends 100 levels, the standard libra
 class Limits:
     """How much of one request is taken; more is Oversize (413).
 
-    `body` is in bytes. `nodes` counts JSON values, `fields` form fields or query parameters,
+    `body` is in bytes (or like "1MiB"). `nodes` counts JSON values, `fields` form fields or query parameters,
     `parts` multipart parts, `part_head` the bytes of one part's headers, `texts` and `characters`
     what goes to the moderator. JSON deeper than `depth` is Unreadable. Raises ConfigError.
     """
@@ -28,15 +29,23 @@ class Limits:
     texts: int = 256
     characters: int = 100_000
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
+            if each.name in ("body", "part_head"):
+                value = _bytes(each.name, value)
+                object.__setattr__(self, each.name, value)
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
                 raise ConfigError(each.name, f"{value!r} is not a whole number above zero")
         if self.depth > _DEEPEST:
             raise ConfigError("depth", f"{self.depth} is over {_DEEPEST}, where JSON readers begin to fail")
+
+
+def _bytes(key: str, value: object) -> int:
+    try:
+        return size(value)
+    except ValueError as error:
+        raise ConfigError(key, str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

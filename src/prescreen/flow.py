@@ -102,10 +102,10 @@ def _read(plan: Plan, rule: Rule, head: Head, places: Places) -> Flow[tuple[Item
     """From the head to the items; nothing of the body is read where the head alone decides."""
     limit = rule.limit(plan.limits.body)
     decode.admit(head, rule.kinds, limit)
+    query = decode.query_fields(head.query, plan.limits) if rule.query else ()
     timeout = plan.receive_timeout if plan.mode is Mode.ENFORCE else None
     body = cast("bytes", (yield ReadBody(limit, timeout)))
     document = decode.decode(head, body, rule.kinds, plan.limits)
-    query = decode.query_fields(head.query, plan.limits) if rule.query else ()
     return places.items(document, query, plan.limits)
 
 

@@ -57,7 +57,7 @@ class RuleSet:
         rule = self.rules[index]
         for number, earlier in enumerate(self.rules[:index]):
             methods = not earlier.methods or (rule.methods and rule.methods <= earlier.methods)
-            if methods and _covers(earlier.template, rule.template):
+            if methods and _shadows(earlier, rule):
                 raise ConfigError(
                     f"rules[{index}].match",
                     f"{rule.match!r} can never match: rules[{number}] ({earlier.match!r}) comes "
@@ -121,25 +121,42 @@ def _collect(root: _Node, segments: Sequence[str], found: set[int]) -> None:
 def _readings(path: str, root_path: str) -> Iterator[Sequence[str]]:
     """Every way in which some server and framework may understand this path, as segments."""
     root = [segment for segment in segments_of(root_path) if segment]
-    for spelling in _spellings(path):
+    for spelling in _spellings(path, root_path):
         with_empty = segments_of(spelling)
         without = [segment for segment in with_empty if segment]
-        yield without
-        if len(without) != len(with_empty):
-            yield with_empty
-        if root:
-            yield without[len(root) :] if without[: len(root)] == root else root + without
+        for segments in (without, with_empty) if len(without) != len(with_empty) else (without,):
+            yield segments
+            if root:
+                yield _unmounted(segments, root)
 
 
-def _spellings(path: str) -> Iterator[str]:
-    """The path, without an authority in front, a fragment behind, or a second percent-coding."""
-    yield path
-    if absolute := _ABSOLUTE.match(path):
-        yield path[absolute.end() :]
-    if "#" in path or "?" in path:
-        yield re.split("[#?]", path, maxsplit=1)[0]
-    if "%" in path:
-        yield unquote(path)
+def _spellings(path: str, root_path: str) -> set[str]:
+    """The path without a mount or an authority in front, a fragment behind, a second percent-coding."""
+    below = path.removeprefix(root_path)  # some servers put the mount before whatever they were sent
+    found = {path, below} if _ABSOLUTE.match(below) else {path}
+    for respell in (unquote, _without_authority, unquote, _without_fragment):
+        found |= {respell(each) for each in found}
+    return found
+
+
+def _without_authority(path: str) -> str:
+    absolute = _ABSOLUTE.match(path)
+    return path[absolute.end() :] if absolute else path
+
+
+def _without_fragment(path: str) -> str:
+    return re.split("[#?]", path, maxsplit=1)[0]
+
+
+def _unmounted(segments: Sequence[str], root: Sequence[str]) -> Sequence[str]:
+    """The segments below the mount; where the server has left the mount out, those with it."""
+    wanted = list(reversed(root))
+    for index, segment in enumerate(segments):
+        if not wanted:
+            return segments[index:]
+        if segment and segment != wanted.pop():
+            return [*root, *segments]
+    return [*root, *segments] if wanted else ()
 
 
 def _is_exempt(rule: Rule, head: Head) -> bool:
@@ -149,6 +166,13 @@ def _is_exempt(rule: Rule, head: Head) -> bool:
     if not head.path.isprintable() or _UNSAFE_EXEMPT.search(head.path) or head.has_coded_slash:
         return False
     return any(map(rule.exact.fullmatch, {head.path, head.path.removeprefix(head.root_path)}))
+
+
+def _shadows(earlier: Rule, rule: Rule) -> bool:
+    """Whether the earlier rule takes every path of the later one; an exemption takes few."""
+    if earlier.exempt and earlier.template != (REST,):
+        return earlier.exact.pattern == rule.exact.pattern
+    return _covers(earlier.template, rule.template)
 
 
 def _covers(wide: tuple[str, ...], narrow: tuple[str, ...]) -> bool:

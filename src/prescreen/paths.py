@@ -18,6 +18,7 @@ _VOCABULARY: Final = {
     "type": frozenset({"text", "input_text", "output_text"}) | _IMAGE_PARTS,
     "detail": frozenset({"auto", "low", "high"}),
 }
+_QUERY: Final = "query#"
 _PART_NAMES: Final = frozenset({"type", "text", "content", "image_url", "url", "filename"})
 
 
@@ -33,7 +34,8 @@ class Places:
         self._form = frozenset(map(_loose, form))
         self._query = frozenset(map(_loose, query))
         self._text = text
-        self._names = _PART_NAMES | self._form | self._query | set(_literals(self._queries))
+        named = map(_escape, (*self._form, *self._query, *_literals(self._queries)))
+        self._names = _PART_NAMES.union(named)
 
     def items(self, document: Document, query: Iterable[Field], limits: Limits) -> tuple[Item, ...]:
         """Every text and image at the named places, each once, in document order per place.
@@ -41,21 +43,28 @@ class Places:
         Raises Oversize for more texts or characters than `limits` allows, Unreadable for a named
         form field or query parameter that is not UTF-8.
         """
-        found: dict[str, Item] = {}
+        found: dict[tuple[str, str], Item] = {}
+        for item in self._found(document, query):
+            if isinstance(item, Image):
+                found[item.pointer, item.url] = item
+            else:
+                found.setdefault((item.pointer, item.value), item)
+        return _within(tuple(found.values()), limits)
+
+    def _found(self, document: Document, query: Iterable[Field]) -> Iterator[Item]:
         for path in self._queries if document.has_json else ():
             for node in path.finditer(document.json):  # type: ignore[arg-type]
-                found.update(_inside(node.value, _pointer(node.location)))
-        found.update(_named(document.fields, self._form, ""))
-        found.update(_named(query, self._query, "query#"))
+                yield from _inside(node.value, _pointer(node.location))
+        yield from _named(document.fields, self._form, "")
+        yield from _named(query, self._query, _QUERY)
         if self._text and document.text:
-            found[""] = Text("", document.text)
-        return _within(tuple(found.values()), limits)
+            yield Text("", document.text)
 
     def mask(self, pointer: str) -> str:
         """The pointer with every name that the client chose replaced by `*`: fit for a log."""
-        document, _, path = pointer.rpartition("#")
-        tokens = [token if self._is_known(token) else "*" for token in path.split("/")[1:]]
-        return "/".join([document and f"{document}#", *tokens])
+        document = _QUERY if pointer.startswith(_QUERY) else ""
+        tokens = pointer.removeprefix(document).split("/")[1:]
+        return "/".join([document, *(token if self._is_known(token) else "*" for token in tokens)])
 
     def _is_known(self, token: str) -> bool:
         return token in self._names or (token.isascii() and token.isdigit() and len(token) < 6)
@@ -78,23 +87,23 @@ def _literals(queries: Iterable[JSONPathQuery]) -> Iterator[str]:
     """The names that the configured paths contain themselves."""
     for query in queries:
         for segment in query.segments:
-            yield from (_escape(name) for each in segment.selectors if (name := getattr(each, "name", None)))
+            yield from (name for each in segment.selectors if (name := getattr(each, "name", None)))
 
 
-def _inside(value: object, pointer: str) -> Iterator[tuple[str, Item]]:
+def _inside(value: object, pointer: str) -> Iterator[Item]:
     """Every text and image inside a value, whatever its shape, in document order."""
     stack: list[tuple[str, object]] = [(pointer, value)]
     images: set[str] = set()
     while stack:
         at, value = stack.pop()
         if isinstance(value, str) and at not in images:
-            yield at, Text(at, value)
+            yield Text(at, value)
         elif isinstance(value, list):
             stack.extend((f"{at}/{index}", value[index]) for index in range(len(value) - 1, -1, -1))
         elif isinstance(value, dict):
             if (image := _image(value, at)) is not None:
                 images.add(image.pointer)
-                yield image.pointer, image
+                yield image
             members = [(f"{at}/{_escape(name)}", child) for name, child in value.items() if not _is_word(name, child)]
             stack.extend(reversed(members))
 
@@ -118,7 +127,7 @@ def _is_image_url(url: str) -> bool:
     return url[:11].lower().startswith(("https://", "http://", "data:image/"))
 
 
-def _named(fields: Iterable[Field], names: frozenset[str], document: str) -> Iterator[tuple[str, Item]]:
+def _named(fields: Iterable[Field], names: frozenset[str], document: str) -> Iterator[Item]:
     """The values, and for files the names, of every occurrence of the named fields."""
     chosen = [field for field in fields if "*" in names or _loose(field.name) in names]
     counts: dict[str, int] = {}
@@ -129,9 +138,9 @@ def _named(fields: Iterable[Field], names: frozenset[str], document: str) -> Ite
             counts[field.name] = counts.get(field.name, -1) + 1
             at = f"{at}/{counts[field.name]}"
         if field.filename is not None:
-            yield f"{at}/filename", Text(f"{at}/filename", field.filename)
+            yield Text(f"{at}/filename", field.filename)
             at = f"{at}/content"
-        yield at, Text(at, _utf8(field))
+        yield Text(at, _utf8(field))
 
 
 def _tally(fields: Iterable[Field]) -> dict[str, int]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from difflib import get_close_matches
-from typing import ClassVar, Final
+from typing import Final
 
 from prescreen.errors import ConfigError
 from prescreen.model import Action, Item, Reason, Verdict
+from prescreen.units import action
 
 REST: Final = "*"
 """As a category: every category that is not named itself."""
@@ -34,19 +35,17 @@ class Policy:
     actions: Mapping[str, Action] = field(default_factory=dict)
     ignore: Sequence[str] = ()
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
+        for key in ("thresholds", "actions"):
+            if not isinstance(getattr(self, key), Mapping):
+                raise ConfigError(key, 'write a table by category, such as {"violence": …}')
         for category, threshold in self.thresholds.items():
             if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
                 raise ConfigError(f'thresholds."{category}"', f"{threshold!r} is not a number from 0 to 1")
-        for category, action in self.actions.items():
-            if action not in set(Action):
-                raise ConfigError(f'actions."{category}"', f"{action!r} is not one of 'reject', 'flag', 'allow'")
-        if isinstance(self.ignore, str):
-            raise ConfigError("ignore", f"write a list: [{self.ignore!r}]")
+        if isinstance(self.ignore, str) or not isinstance(self.ignore, Collection):
+            raise ConfigError("ignore", f"write a list of categories: [{self.ignore!r}]")
         object.__setattr__(self, "thresholds", dict(self.thresholds))
-        object.__setattr__(self, "actions", {name: Action(action) for name, action in self.actions.items()})
+        object.__setattr__(self, "actions", {name: _action(name, value) for name, value in self.actions.items()})
         object.__setattr__(self, "ignore", tuple(self.ignore))
 
     def check_categories(self, known: Collection[str]) -> None:
@@ -95,3 +94,10 @@ class Policy:
 
     def _action(self, category: str) -> Action:
         return self.actions.get(category, self.actions.get(REST, Action.REJECT))
+
+
+def _action(category: str, value: object) -> Action:
+    try:
+        return action(value)
+    except ValueError as error:
+        raise ConfigError(f'actions."{category}"', str(error)) from None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from html import escape
-from typing import ClassVar, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 from prescreen.errors import ConfigError
 from prescreen.model import Action, Cause, Decision, Reason, Rejection
@@ -18,8 +19,10 @@ Format = Literal["problem", "openai", "html", "text", "negotiate"]
 
 # Clients retry these (the openai SDK does), and a rejection must not be retried.
 _RETRIED: Final = frozenset({408, 409, 425, 429})
-_DEFAULT_RETRY_AFTER: Final = 5.0
+_DEFAULT_RETRY_AFTER: Final = 5  # seconds
+_LONGEST_RETRY_AFTER: Final = 86_400
 _HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _FRAMING: Final = frozenset({"content-length", "content-type", "transfer-encoding", "connection"})
 
 
@@ -44,22 +47,22 @@ class Rejections:
     headers: Mapping[str, str] = field(default_factory=dict)
     show_scores: bool = False
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
         if self.format not in get_args(Format):
-            raise ConfigError("format", f"{self.format!r} is not one of {', '.join(get_args(Format))}")
+            raise ConfigError("format", f"{self.format!r} is not one of {', '.join(map(repr, get_args(Format)))}")
         if not isinstance(self.status, int) or not 400 <= self.status < 500 or self.status in _RETRIED:
             raise ConfigError(
                 "status",
                 f"{self.status!r} will not do: a rejection is a 4xx that clients do not retry "
                 f"(so none of {', '.join(map(str, sorted(_RETRIED)))}); write for example 400, 403 or 422",
             )
-        for name, value in self.headers.items():
-            if name.lower() in _FRAMING or not name.isascii() or not (value.isprintable() and value.isascii()):
-                raise ConfigError(f'headers."{name}"', "this header cannot be set here")
-        lower = {name.lower(): value for name, value in self.headers.items()}
-        object.__setattr__(self, "headers", lower)
+        if not isinstance(self.show_scores, bool):
+            raise ConfigError("show_scores", f"{self.show_scores!r} is neither true nor false")
+        for key in ("title", "resources"):
+            if not isinstance(getattr(self, key), str):
+                raise ConfigError(key, f"{getattr(self, key)!r} is not text")
+        object.__setattr__(self, "wording", _texts("wording", self.wording))
+        object.__setattr__(self, "headers", _headers(self.headers))
 
     def __call__(self, decision: Decision, accept: str = "") -> Rejection:
         """The answer for a decision that rejects; `accept` is the request's Accept header."""
@@ -71,7 +74,7 @@ class Rejections:
         if self.format == "negotiate":
             headers["vary"] = "accept"
         if answer.status == 503:
-            headers["retry-after"] = str(math.ceil(decision.retry_after or _DEFAULT_RETRY_AFTER))
+            headers["retry-after"] = str(_whole_seconds(decision.retry_after))
         return Rejection(answer.status, headers, body)
 
     def words(self, category: str) -> str:
@@ -95,13 +98,33 @@ class Rejections:
         return replace(answer, detail=answer.detail.format(problem=problem[:1].upper() + problem[1:]))
 
 
-Reject = Callable[[Decision, str], Rejection]
-"""What makes an answer of a decision: Rejections, or a user's own callable behind the same shape."""
+def _whole_seconds(retry_after: float | None) -> int:
+    """A Retry-After (RFC 9110, section 10.2.3): what the moderator asks for, if that makes sense."""
+    if retry_after is None or not 0 < retry_after < _LONGEST_RETRY_AFTER:
+        return _DEFAULT_RETRY_AFTER
+    return math.ceil(retry_after)
 
 
 def _grounds(decision: Decision) -> list[Reason]:
     """The reasons that reject, without those that only flag."""
     return [reason for reason in decision.reasons if reason.action is Action.REJECT]
+
+
+def _texts(key: str, value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(key, f"{value!r} is no table of texts by name")
+    for name, text in value.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise ConfigError(f'{key}."{name}"', f"{text!r} is not text")
+    return dict(value)
+
+
+def _headers(value: object) -> dict[str, str]:
+    headers = _texts("headers", value)
+    for name, text in headers.items():
+        if name.lower() in _FRAMING or not _TOKEN.fullmatch(name) or not (text.isprintable() and text.isascii()):
+            raise ConfigError(f'headers."{name}"', "this header cannot be set here")
+    return {name.lower(): text for name, text in headers.items()}
 
 
 def _enumerate(words: list[str]) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import ClassVar, Final
+from typing import Final, TypeVar
 from urllib.parse import unquote
 
 from prescreen.errors import ConfigError
 from prescreen.model import Action, ActionName, BodyKind
-from prescreen.units import size
+from prescreen.units import action, size
+
+T = TypeVar("T")
 
 _METHODS: Final = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"])
 _ANY: Final[frozenset[str]] = frozenset()  # as a rule's methods: all of them
@@ -52,16 +54,17 @@ class Rule:
     template: tuple[str, ...] = field(init=False, repr=False, compare=False)
     exact: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
         put = object.__setattr__
         for key in ("json", "form", "query"):
             put(self, key, _names(key, getattr(self, key)))
         for key in ("on_unreadable", "on_oversize"):
-            put(self, key, _action(key, getattr(self, key)))
+            put(self, key, _read(key, getattr(self, key), action))
+        for key in ("text", "exempt"):
+            if not isinstance(getattr(self, key), bool):
+                raise ConfigError(key, f"{getattr(self, key)!r} is neither true nor false")
         if self.max_body is not None:
-            put(self, "max_body", _size("max_body", self.max_body))
+            put(self, "max_body", _read("max_body", self.max_body, size))
         methods, template = _parse(self.match)
         put(self, "methods", methods)
         put(self, "template", template)
@@ -106,14 +109,23 @@ def _parse(match: object) -> tuple[frozenset[str], tuple[str, ...]]:
     methods, template = _split(match)
     if template == "*":
         return methods, (REST,)
-    if "<" in template:
-        raise ConfigError("match", f"in {match!r}, write a path parameter as {{name}} or {{name:path}}")
+    _check(match, template)
     segments = tuple(_segment(part) for part in segments_of(unquote(template)) if part)
-    if any(len(_PLACEHOLDER.findall(part)) > 1 for part in template.split("/")):
-        raise ConfigError("match", f"in {match!r}, a path segment has more than one parameter")
     if REST in segments[:-1]:
         raise ConfigError("match", f"in {match!r}, a parameter that takes the rest of the path comes last")
     return methods, segments
+
+
+def _check(match: str, template: str) -> None:
+    """Raise ConfigError for what looks like a path template and would not do what it looks like."""
+    if "<" in template:
+        raise ConfigError("match", f"in {match!r}, write a path parameter as {{name}} or {{name:path}}")
+    if "?" in template or "#" in template:
+        raise ConfigError("match", f"in {match!r}, leave the query out; parameters are named with query = [...]")
+    for part in template.split("/"):
+        literal, count = _PLACEHOLDER.subn("", part)
+        if count > 1 or "{" in literal or "}" in literal or ("*" in literal and part != "*"):
+            raise ConfigError("match", f"in {match!r}, {part!r} is no segment: write a name, {{name}} or {{name:path}}")
 
 
 def _exact(match: str) -> re.Pattern[str]:
@@ -160,15 +172,8 @@ def _names(key: str, value: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _action(key: str, value: object) -> Action:
+def _read(key: str, value: object, reader: Callable[[object], T]) -> T:
     try:
-        return Action(value)  # type: ignore[arg-type]  # what is no Action is the question here
-    except ValueError:
-        raise ConfigError(key, f"{value!r} is not one of 'reject', 'flag', 'allow'") from None
-
-
-def _size(key: str, value: object) -> int:
-    try:
-        return size(value)
+        return reader(value)
     except ValueError as error:
         raise ConfigError(key, str(error)) from None

@@ -1,9 +1,11 @@
-"""Durations and sizes as people write them: "2s", "500ms", "1MiB"."""
+"""Durations, sizes and actions as people write them: "2s", "1MiB", "reject"."""
 
 from __future__ import annotations
 
 import math
 import re
+
+from prescreen.model import Action
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "kB": 1000, "KiB": 1 << 10, "MB": 10**6, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -20,7 +22,19 @@ def seconds(value: object) -> float:
 
 def size(value: object) -> int:
     """Bytes, from a number of bytes or a text such as "64KiB" or "1MiB". Raises ValueError."""
-    return int(_positive(value, _BYTES, "a size such as 65536, '64KiB' or '1MiB'"))
+    wanted = "a size such as 65536, '64KiB' or '1MiB'"
+    number = _positive(value, _BYTES, wanted)
+    if number != int(number):
+        raise ValueError(f"{value!r} is not {wanted}")
+    return int(number)
+
+
+def action(value: object) -> Action:
+    """An Action from itself or its name. Raises ValueError."""
+    try:
+        return Action(value)  # type: ignore[arg-type]  # what is no Action is the question here
+    except ValueError:
+        raise ValueError(f"{value!r} is not one of 'allow', 'flag' or 'reject'") from None
 
 
 def _positive(value: object, units: dict[str, int] | dict[str, float], wanted: str) -> float:

@@ -75,11 +75,8 @@ def _media_type(head: Head, kinds: frozenset[BodyKind]) -> MediaType:
 def _urlencoded(body: bytes, kinds: frozenset[BodyKind], limits: Limits) -> Document:
     """A form, and the JSON that a reader who ignores the Content-Type would find in the same bytes."""
     fields = forms.fields(body, limits.fields)
-    if "json" in kinds:
-        try:
-            return Document(json=jsontext.parse(body, limits), has_json=True, fields=fields)
-        except Unreadable:
-            pass  # no JSON, so no second reading
+    if "json" in kinds and jsontext.may_be_json(body):
+        return Document(json=jsontext.parse(body, limits), has_json=True, fields=fields)
     return Document(fields=fields)
 
 

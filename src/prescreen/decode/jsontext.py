@@ -36,6 +36,11 @@ def parse(body: bytes, limits: Limits) -> object:
         raise Unreadable("a number in the JSON has too many digits") from error
 
 
+def may_be_json(body: bytes) -> bool:
+    """Whether some reader, in whatever encoding, could find a JSON text with a string in it here."""
+    return body.lstrip(b" \t\r\n\x00\xef\xbb\xbf\xfe\xff")[:1] in (b"{", b"[", b'"')
+
+
 def _check_shape(text: str, limits: Limits) -> None:
     """Bound depth and count without recursion; strings are cut out only where it could matter."""
     openers, commas = text.count("[") + text.count("{"), text.count(",")
