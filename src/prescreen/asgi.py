@@ -58,21 +58,21 @@ class ModerationMiddleware:
         if not isinstance(scope["headers"], list | tuple):
             scope["headers"] = list(scope["headers"])  # an iterator would be empty for the app
         head = _head(scope)
-        rule = choose(rules, head)
-        if rule is None or is_screened(scope.get(SCREENED_KEY), self.screen, rule, receive):
+        rules = choose(rules, head)
+        if not rules or is_screened(scope.get(SCREENED_KEY), Screened(self.screen, rules, head, receive)):
             return await self.app(scope, receive, send)
         # What is decided on is what goes downstream; a server may add trailers to its own list.
         scope["headers"] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
         incoming = _Incoming(receive, head.declared_length)
         try:
-            decision = await drive(self.screen.request_flow(rule, head), partial(self._perform, incoming))
+            decision = await drive(self.screen.request_flow(rules, head), partial(self._perform, incoming))
             if decision.is_rejected:
                 return await self._reject(decision, head, incoming, send, scope)
         except ClientGone:
             return None  # nobody is left to answer, and half a request is not the app's business
         replay, watched = incoming.handed_on(send)
         scope[DECISION_KEY] = decision
-        scope[SCREENED_KEY] = Screened(self.screen, rule, replay)
+        scope[SCREENED_KEY] = Screened(self.screen, rules, head, replay)
         return await self.app(scope, replay, watched)
 
     async def _perform(self, incoming: _Incoming, step: Step) -> Answer:
@@ -98,23 +98,21 @@ class _Incoming:
         self.is_complete = False
         self._receive = receive
         self._declared = declared
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._body = bytearray()
         self._pending: Event | None = None
 
     async def read(self, step: ReadBody) -> bytes:
         """The whole body. Raises Oversize, Slow, Incomplete, ClientGone."""
         with move_on_after(step.timeout) as scope:
             while not self.is_complete:
-                self._chunks.append(chunk := await self._next())
-                self._size += len(chunk)
-                if self._size > step.limit:
+                self._body += await self._next()
+                if len(self._body) > step.limit:
                     raise Oversize(f"the body is over the limit of {step.limit} bytes")
         if scope.cancelled_caught:
             raise Slow(f"the body did not arrive within {step.timeout:g} seconds")
-        if self._declared not in (None, self._size):
-            raise Incomplete(f"the body is {self._size} bytes long, not {self._declared} as declared")
-        return b"".join(self._chunks)
+        if self._declared not in (None, len(self._body)):
+            raise Incomplete(f"the body is {len(self._body)} bytes long, not {self._declared} as declared")
+        return bytes(self._body)
 
     async def drain(self) -> bool:
         """Take in the rest, within bounds, so that the client gets to read our answer; whether all came."""
@@ -126,9 +124,9 @@ class _Incoming:
 
     def handed_on(self, send: Send) -> tuple[Receive, Send]:
         """The app's `receive` and `send`; the server's own where nothing has been read."""
-        if not (self._chunks or self.is_complete):
+        if not (self._body or self.is_complete):
             return self._receive, send
-        body, self._chunks = b"".join(self._chunks), []
+        body, self._body = bytes(self._body), bytearray()
         self._pending = {"type": "http.request", "body": body, "more_body": not self.is_complete}
 
         async def receive() -> Event:
@@ -150,7 +148,7 @@ class _Incoming:
         if event["type"] == "http.disconnect":
             raise ClientGone
         self.is_complete = not event.get("more_body", False)
-        return bytes(event.get("body", b""))
+        return event.get("body") or b""
 
 
 def _head(scope: Scope) -> Head:

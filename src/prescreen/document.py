@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -50,22 +51,40 @@ def _bytes(key: str, value: object) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One form field, query parameter or multipart part; `filename` is None unless it is a file."""
+    """One form field, query parameter or multipart part; `filename` is None unless it is a file.
+
+    `value` is as it was sent: `is_coded` says whether it is percent-coded (`unquoted` undoes that).
+    """
 
     name: str
     value: bytes
     filename: str | None = None
+    is_coded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A body as read: a JSON value, form fields, a plain text, or nothing at all.
+    """A body as read: a JSON value, form fields, a plain text, several of these, or nothing at all.
 
-    `json` may itself be None (the JSON `null`), so `has_json` says whether there is one. A body
-    that reads as JSON and as a form has both.
+    A body that a rule's readers could take for more than one kind has a reading of each. `json` may
+    itself be None (the JSON `null`), so `has_json` says whether there is one. `form_like` is the
+    body where it is no URL-encoded form and a reader might take it for one all the same.
     """
 
     json: object = None
     has_json: bool = False
     fields: tuple[Field, ...] = ()
+    form_like: bytes | None = None
     text: str | None = None
+
+
+_CODED: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
+
+
+def unquoted(raw: bytes) -> bytes:
+    """URL-encoded bytes, decoded; a stray percent sign stays as it is."""
+    return _CODED.sub(_decoded, raw.replace(b"+", b" "))
+
+
+def _decoded(run: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(run[0].replace(b"%", b"").decode("ascii"))

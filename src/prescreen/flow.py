@@ -8,17 +8,19 @@ decided here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from time import perf_counter
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from prescreen import decode
 from prescreen.document import Limits
-from prescreen.errors import ConfigError, ModeratorError, RequestError
+from prescreen.errors import ConfigError, ModeratorError, ModeratorRefused, RequestError
 from prescreen.model import (
     Action,
     Answer,
+    BodyKind,
     Cause,
     Decision,
     Head,
@@ -34,18 +36,66 @@ from prescreen.model import (
     Verdict,
 )
 from prescreen.paths import Places
-from prescreen.policy import Policy
+from prescreen.policy import Policy, strictest
 from prescreen.rule import Rule
+
+_COMBINATIONS: Final = 1024
 
 T = TypeVar("T")
 Flow = Generator[Step, Answer, T]
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """What one rule, or several together, say of a request: what each takes, and the strictest of the rest."""
+
+    name: str
+    places: Places
+    kinds: frozenset[BodyKind]
+    has_query: bool
+    max_body: int | None
+    on_unreadable: Action
+    on_oversize: Action
+
+
+class Targets:
+    """Targets by the rules that they are made of; a combination is compiled when it is first met.
+
+    Raises ConfigError with the index of the rule at fault.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.of = lru_cache(_COMBINATIONS)(_target)
+        for index, rule in enumerate(rules):
+            try:
+                self.of((rule,))
+            except ConfigError as error:
+                raise ConfigError(f"rules[{index}].{error.key}", error.problem) from error
+
+
+def _target(rules: tuple[Rule, ...]) -> Target:
+    def merged(key: str) -> list[str]:
+        return list(dict.fromkeys(name for rule in rules for name in getattr(rule, key)))
+
+    limits = [rule.limit for rule in rules]
+    return Target(
+        name=" + ".join(dict.fromkeys(rule.match for rule in rules)),
+        places=Places(
+            json=merged("json"), form=merged("form"), query=merged("query"), text=any(rule.text for rule in rules)
+        ),
+        kinds=frozenset[BodyKind]().union(*(rule.kinds for rule in rules)),
+        has_query=any(rule.query or rule.form for rule in rules),
+        max_body=None if None in limits else max(limit for limit in limits if limit is not None),
+        on_unreadable=strictest(Action(rule.on_unreadable) for rule in rules),
+        on_oversize=strictest(Action(rule.on_oversize) for rule in rules),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that decides, compiled once and shared by all requests."""
 
-    places: Mapping[Rule, Places]
+    targets: Targets
     policy: Policy
     limits: Limits
     mode: Mode
@@ -55,28 +105,21 @@ class Plan:
     moderator: str
 
 
-def compile_places(rules: Sequence[Rule]) -> dict[Rule, Places]:
-    """The places of each rule. Raises ConfigError with the index of the rule at fault."""
-    return {rule: _places(rule, index) for index, rule in enumerate(rules)}
-
-
-def screen_request(plan: Plan, rule: Rule, head: Head) -> Flow[Decision]:
-    """Screen one request under one rule."""
-    places = plan.places[rule]
+def screen_request(plan: Plan, rules: tuple[Rule, ...], head: Head) -> Flow[Decision]:
+    """Screen one request under the rules that it may be about."""
+    target = plan.targets.of(rules)
     try:
-        items = yield from _read(plan, rule, head, places)
+        items = yield from _read(plan, target, head)
     except RequestError as error:
-        decision = _unscreened(plan, rule, error)
+        decision = _unscreened(plan, target, error)
         yield Report(Record(decision, plan.moderator))
         return decision
-    return (yield from screen_items(plan, items, rule, places))
+    return (yield from screen_items(plan, items, target))
 
 
-def screen_items(
-    plan: Plan, items: Sequence[Item], rule: Rule | None = None, places: Places | None = None
-) -> Flow[Decision]:
+def screen_items(plan: Plan, items: Sequence[Item], target: Target | None = None) -> Flow[Decision]:
     """Screen texts and images that have already been found."""
-    name = rule.match if rule else None
+    name = target.name if target else None
     verdicts: Sequence[Verdict] = ()
     started = perf_counter()
     try:
@@ -92,30 +135,30 @@ def screen_items(
         texts=sum(isinstance(item, Text) for item in items),
         images=sum(isinstance(item, Image) for item in items),
         latency=perf_counter() - started if items else 0.0,
-        places=tuple(dict.fromkeys(_place(reason.pointer, places) for reason in decision.reasons)),
+        places=tuple(dict.fromkeys(_place(reason.pointer, target) for reason in decision.reasons)),
     )
     yield Report(record)
     return decision
 
 
-def _read(plan: Plan, rule: Rule, head: Head, places: Places) -> Flow[tuple[Item, ...]]:
+def _read(plan: Plan, target: Target, head: Head) -> Flow[tuple[Item, ...]]:
     """From the head to the items; nothing of the body is read where the head alone decides."""
-    limit = rule.limit(plan.limits.body)
-    decode.admit(head, rule.kinds, limit)
-    query = decode.query_fields(head.query, plan.limits) if rule.query else ()
+    limit = target.max_body or plan.limits.body
+    decode.admit(head, target.kinds, limit)
+    query = decode.query_fields(head.query, plan.limits) if target.has_query else ()
     timeout = plan.receive_timeout if plan.mode is Mode.ENFORCE else None
     body = cast("bytes", (yield ReadBody(limit, timeout)))
-    document = decode.decode(head, body, rule.kinds, plan.limits)
-    return places.items(document, query, plan.limits)
+    document = decode.decode(head, body, target.kinds, plan.limits)
+    return target.places.items(document, query, plan.limits)
 
 
-def _unscreened(plan: Plan, rule: Rule, error: RequestError) -> Decision:
+def _unscreened(plan: Plan, target: Target, error: RequestError) -> Decision:
     """What becomes of a request that cannot be screened. Half a body is no policy's to allow."""
     if error.cause in (Cause.INCOMPLETE, Cause.SLOW):
         action = Action.REJECT
     else:
-        action = Action(rule.on_oversize if error.cause is Cause.OVERSIZE else rule.on_unreadable)
-    return Decision(action, cause=error.cause, rule=rule.match, mode=plan.mode, problem=error.problem)
+        action = target.on_oversize if error.cause is Cause.OVERSIZE else target.on_unreadable
+    return Decision(action, cause=error.cause, rule=target.name, mode=plan.mode, problem=error.problem)
 
 
 def _judged(plan: Plan, rule: str | None, items: Sequence[Item], verdicts: Sequence[Verdict]) -> Decision:
@@ -125,12 +168,16 @@ def _judged(plan: Plan, rule: str | None, items: Sequence[Item], verdicts: Seque
 
 
 def _unavailable(plan: Plan, rule: str | None, items: Sequence[Item], error: ModeratorError) -> Decision:
-    """What becomes of a request whose moderator failed; what it did judge and reject stays rejected."""
+    """What becomes of a request whose moderator failed.
+
+    What it did judge and reject stays rejected. What it refuses to judge is the client's doing and no
+    outage: to let that pass would let anyone pass who attaches a broken image.
+    """
     judged = _judged(plan, rule, [items[index] for index in error.known], list(error.known.values()))
     if judged.action is Action.REJECT:
         return judged
     return Decision(
-        plan.on_error,
+        Action.REJECT if isinstance(error, ModeratorRefused) else plan.on_error,
         judged.reasons,
         cause=Cause.UNAVAILABLE,
         rule=rule,
@@ -140,12 +187,5 @@ def _unavailable(plan: Plan, rule: str | None, items: Sequence[Item], error: Mod
     )
 
 
-def _place(pointer: str, places: Places | None) -> str:
-    return places.mask(pointer) if places else pointer
-
-
-def _places(rule: Rule, index: int) -> Places:
-    try:
-        return Places(json=rule.json, form=rule.form, query=rule.query, text=rule.text)
-    except ConfigError as error:
-        raise ConfigError(f"rules[{index}].{error.key}", error.problem) from error
+def _place(pointer: str, target: Target | None) -> str:
+    return target.places.mask(pointer) if target else pointer

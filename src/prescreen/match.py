@@ -16,13 +16,14 @@ from urllib.parse import unquote
 
 from prescreen.errors import ConfigError
 from prescreen.model import Head
-from prescreen.rule import PARAM, REST, Rule, segments_of
+from prescreen.rule import BLANK, METHODS, PARAM, REST, Rule, segments_of
 
 _PLAIN: Final = re.compile(r"(?:/[a-z0-9._~-]+)+")  # a path that has only one reading
 _REMEMBERED: Final = 2048  # paths
 _SHORT: Final = 256  # characters; a longer path is not remembered
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
-_UNSAFE_EXEMPT: Final = re.compile(r"//|/\.{1,2}(?:/|\Z)|[%#?\\\s]")
+_UNSAFE_EXEMPT: Final = re.compile(r"//|/\.{1,2}(?:/|\Z)|[%#?\\\s\ufffd]")
+_BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # with a body, it is some other handler's request
 
 
 class RuleSet:
@@ -42,6 +43,8 @@ class RuleSet:
 
     def _search(self, path: str, root_path: str) -> tuple[Rule, ...]:
         found: set[int] = set()
+        if path and not path.startswith("/"):
+            return self.rules  # no honest client sends this, and no two frameworks read it alike
         if not root_path and _PLAIN.fullmatch(path):
             _collect(self._root, path[1:].split("/"), found)
         else:
@@ -49,8 +52,8 @@ class RuleSet:
                 _collect(self._root, segments, found)
         return tuple(self.rules[index] for index in sorted(found)) if found else ()
 
-    def find(self, head: Head) -> Rule | None:
-        """The rule to screen this request by; None where there is none or it is exempt."""
+    def find(self, head: Head) -> tuple[Rule, ...]:
+        """The rules to screen this request by, together; () where there is none or it is exempt."""
         return choose(self.on_path(head.path, head.root_path), head)
 
     def _refuse_shadowed(self, index: int) -> None:
@@ -65,17 +68,34 @@ class RuleSet:
                 )
 
 
-def choose(rules: Sequence[Rule], head: Head) -> Rule | None:
-    """Of the rules on the request's path, in order, the one to screen it by."""
+def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
+    """Of the rules on the request's path, in order, those to screen it by; () for none.
+
+    That is the first one, where the path is spelled so plainly that every server and framework
+    reads it alike and the method is one that a rule names. Where it is not, the request may reach
+    any of their handlers, and is screened by all of them.
+    """
+    screening: list[Rule] = []
     for rule in rules:
-        if rule.exempt:
-            if _is_exempt(rule, head):
-                return None
-        elif rule.names_method(head.method):
-            return rule
-    # A handler that takes any method reads this body too.
-    others = (rule for rule in rules if not rule.exempt)
-    return next(others, None) if head.has_body else None
+        if not rule.exempt:
+            screening.append(rule)
+        elif _is_exempt(rule, head) and not any(earlier.names_method(head.method) for earlier in screening):
+            return ()
+    named = [rule for rule in screening if rule.names_method(head.method)]
+    if not named:
+        # A handler that takes any method reads this body and query, too.
+        has_text = head.has_body or (head.query and any(rule.query or rule.form for rule in screening))
+        return tuple(screening) if has_text else ()
+    return _winners(named, head) or tuple(named)
+
+
+def _winners(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
+    """The first rule that fits to the letter, with the mount in front and without it."""
+    if head.method not in METHODS or not _PLAIN.fullmatch(head.path):
+        return ()
+    readings = dict.fromkeys((head.path, head.path.removeprefix(head.root_path)))
+    found = (next((rule for rule in rules if rule.exact.fullmatch(each)), None) for each in readings)
+    return tuple(dict.fromkeys(rule for rule in found if rule is not None))
 
 
 @dataclass(slots=True)
@@ -120,20 +140,26 @@ def _collect(root: _Node, segments: Sequence[str], found: set[int]) -> None:
 
 def _readings(path: str, root_path: str) -> Iterator[Sequence[str]]:
     """Every way in which some server and framework may understand this path, as segments."""
-    root = [segment for segment in segments_of(root_path) if segment]
+    root = [segment for segment in segments_of(root_path) if segment not in ("", BLANK)]
     for spelling in _spellings(path, root_path):
-        with_empty = segments_of(spelling)
-        without = [segment for segment in with_empty if segment]
-        for segments in (without, with_empty) if len(without) != len(with_empty) else (without,):
+        for segments in _with_and_without_empty(segments_of(spelling)):
             yield segments
             if root:
                 yield _unmounted(segments, root)
 
 
+def _with_and_without_empty(segments: list[str]) -> Iterator[list[str]]:
+    """Readers drop empty segments or keep them; blank ones match a parameter, or nothing at all."""
+    yield segments
+    if "" in segments:
+        yield [segment for segment in segments if segment]
+    if BLANK in segments:
+        yield [segment for segment in segments if segment not in ("", BLANK)]
+
+
 def _spellings(path: str, root_path: str) -> set[str]:
     """The path without a mount or an authority in front, a fragment behind, a second percent-coding."""
-    below = path.removeprefix(root_path)  # some servers put the mount before whatever they were sent
-    found = {path, below} if _ABSOLUTE.match(below) else {path}
+    found = {path, path.removeprefix(root_path)}  # by the letter, as some frameworks cut it off
     for respell in (unquote, _without_authority, unquote, _without_fragment):
         found |= {respell(each) for each in found}
     return found
@@ -160,12 +186,12 @@ def _unmounted(segments: Sequence[str], root: Sequence[str]) -> Sequence[str]:
 
 
 def _is_exempt(rule: Rule, head: Head) -> bool:
-    """Exactly this route and no spelling of another: case, slashes and methods to the letter."""
-    if rule.methods and head.method not in rule.methods:
+    """Exactly this route and no spelling of another: method, case, slashes and mount to the letter."""
+    if rule.methods and (head.method not in rule.methods or (head.has_body and head.method in _BODILESS)):
         return False
     if not head.path.isprintable() or _UNSAFE_EXEMPT.search(head.path) or head.has_coded_slash:
         return False
-    return any(map(rule.exact.fullmatch, {head.path, head.path.removeprefix(head.root_path)}))
+    return rule.exact.fullmatch(head.path) is not None
 
 
 def _shadows(earlier: Rule, rule: Rule) -> bool:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import html
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
-from prescreen.document import Document, Field, Limits
+from prescreen.document import Document, Field, Limits, unquoted
 from prescreen.errors import ConfigError, Oversize, Unreadable
 from prescreen.model import Image, Item, Text
 
 if TYPE_CHECKING:
-    from jsonpath_rfc9535 import JSONPathQuery
+    from jsonpath_rfc9535 import JSONPathNode, JSONPathQuery
 
-_IMAGE_PARTS: Final = frozenset({"image_url", "input_image"})
+# What an OpenAI-style content part may say of itself. These strings are vocabulary, not text.
+_IMAGE_PARTS: Final = ("image_url", "input_image")
 _VOCABULARY: Final = {
-    "type": frozenset({"text", "input_text", "output_text"}) | _IMAGE_PARTS,
+    "type": frozenset({"text", "input_text", "output_text", *_IMAGE_PARTS}),
     "detail": frozenset({"auto", "low", "high"}),
 }
-_QUERY: Final = "query#"
 _PART_NAMES: Final = frozenset({"type", "text", "content", "image_url", "url", "filename"})
+_QUERY: Final = "query#"
+_LONGEST_POINTER: Final = 4_096  # characters; the names in it are the client's
+
+Chain = tuple["Chain", str | int] | None
+"""Where a value lies: the chain of its container and its own token. Made a pointer only when needed."""
 
 
 class Places:
-    """Where one rule looks: compiled once, then asked for the items of each document.
+    """Where a rule looks: compiled once, then asked for the items of each document.
 
     Raises ConfigError for a `json` that is not an RFC 9535 query, or that filters with a regular
     expression: those run on the client's text, where a backtracking one is a lever to stall us.
@@ -32,33 +40,32 @@ class Places:
     def __init__(self, *, json: Iterable[str], form: Iterable[str], query: Iterable[str], text: bool) -> None:
         self._queries = tuple(_compile(path, f"json[{index}]") for index, path in enumerate(json))
         self._form = frozenset(map(_loose, form))
-        self._query = frozenset(map(_loose, query))
+        # Some accessors (Flask's `request.values`, say) look for a form's field in the query, too.
+        self._query = frozenset(map(_loose, query)) | self._form
         self._text = text
+        self._spelled = _spellings(self._form)
         named = map(_escape, (*self._form, *self._query, *_literals(self._queries)))
         self._names = _PART_NAMES.union(named)
 
     def items(self, document: Document, query: Iterable[Field], limits: Limits) -> tuple[Item, ...]:
-        """Every text and image at the named places, each once, in document order per place.
+        """Every text and image at the named places, each once.
 
         Raises Oversize for more texts or characters than `limits` allows, Unreadable for a named
         form field or query parameter that is not UTF-8.
         """
         found: dict[tuple[str, str], Item] = {}
+        characters = 0
         for item in self._found(document, query):
             if isinstance(item, Image):
                 found[item.pointer, item.url] = item
-            else:
-                found.setdefault((item.pointer, item.value), item)
-        return _within(tuple(found.values()), limits)
-
-    def _found(self, document: Document, query: Iterable[Field]) -> Iterator[Item]:
-        for path in self._queries if document.has_json else ():
-            for node in path.finditer(document.json):  # type: ignore[arg-type]
-                yield from _inside(node.value, _pointer(node.location))
-        yield from _named(document.fields, self._form, "")
-        yield from _named(query, self._query, _QUERY)
-        if self._text and document.text:
-            yield Text("", document.text)
+            elif item.value.strip() and (item.pointer, item.value) not in found:
+                found[item.pointer, item.value] = item
+                characters += len(item.value)
+            if len(found) > limits.texts:
+                raise Oversize(f"there are more than {limits.texts} texts and images to moderate")
+            if characters > limits.characters:
+                raise Oversize(f"there are more than {limits.characters} characters to moderate")
+        return tuple(found.values())
 
     def mask(self, pointer: str) -> str:
         """The pointer with every name that the client chose replaced by `*`: fit for a log."""
@@ -66,8 +73,92 @@ class Places:
         tokens = pointer.removeprefix(document).split("/")[1:]
         return "/".join([document, *(token if self._is_known(token) else "*" for token in tokens)])
 
+    def _found(self, document: Document, query: Iterable[Field]) -> Iterator[Item]:
+        walk = _Walk()
+        for path in self._queries if document.has_json else ():
+            for node in path.finditer(document.json):  # type: ignore[arg-type]
+                yield from walk.node(node)
+        yield from _named(document.fields, self._form, "")
+        yield from _named(query, self._query, _QUERY)
+        if document.form_like is not None:
+            yield from self._spelled_out(document.form_like)
+        if self._text and document.text:
+            yield Text("", document.text)
+
+    def _spelled_out(self, body: bytes) -> Iterator[Text]:
+        """What a form reader that ignores the Content-Type would find under the named fields."""
+        if "*" in self._form:
+            yield Text("", unquoted(body).decode("utf-8", "replace"))
+        elif self._spelled is not None:
+            for match in self._spelled.finditer(body):
+                name, _, value = match[0].lstrip(b"&").partition(b"=")
+                pointer = f"/{_escape(unquoted(name).decode('utf-8', 'replace'))}"
+                yield Text(pointer, unquoted(value).decode("utf-8", "replace"))
+
     def _is_known(self, token: str) -> bool:
         return token in self._names or (token.isascii() and token.isdigit() and len(token) < 6)
+
+
+class _Walk:
+    """One pass over one JSON value: each string inside what is selected comes out once.
+
+    Nothing recurses, a container is entered once however often it is selected, and a pointer is put
+    together only for what comes out, so the work is linear in the document.
+    """
+
+    def __init__(self) -> None:
+        self._entered: set[int] = set()  # ids of containers; they live as long as the document
+        self._images: set[tuple[int, str]] = set()
+
+    def node(self, node: JSONPathNode) -> Iterator[Item]:
+        """Every text and image inside a selected node, whatever its shape, in document order."""
+        value = node.value
+        if isinstance(value, str):
+            if value.strip() and (node.parent is None or id(node.parent.value) not in self._entered):
+                yield Text(_pointer(node.location), value)
+        elif isinstance(value, dict | list) and id(value) not in self._entered:
+            chain: Chain = None
+            for token in node.location:
+                chain = (chain, token)
+            yield from self._inside(value, chain)
+
+    def _inside(self, value: dict[str, object] | list[object], chain: Chain) -> Iterator[Item]:
+        stack = [(value, chain, self._members(value))]
+        yield from self._picture(value, chain)
+        while stack:
+            container, at, members = stack[-1]
+            for token, child in members:
+                if isinstance(child, str):
+                    if child.strip() and not self._is_spoken_for(container, token, child):
+                        yield Text(_pointer(_tokens((at, token))), child)
+                elif isinstance(child, dict | list) and id(child) not in self._entered:
+                    stack.append((child, (at, token), self._members(child)))
+                    yield from self._picture(child, (at, token))
+                    break
+            else:
+                stack.pop()
+
+    def _members(self, container: dict[str, object] | list[object]) -> Iterator[tuple[str | int, object]]:
+        self._entered.add(id(container))
+        return iter(container.items()) if isinstance(container, dict) else enumerate(container)
+
+    def _picture(self, part: object, chain: Chain) -> Iterator[Image]:
+        """The image of a content part that is one."""
+        if not isinstance(part, dict) or part.get("type") not in _IMAGE_PARTS:
+            return
+        holder, tokens = part, ["image_url"]
+        if isinstance(part.get("image_url"), dict):
+            holder, tokens = part["image_url"], ["image_url", "url"]
+        url = holder.get(tokens[-1])
+        if isinstance(url, str) and url[:11].lower().startswith(("https://", "http://", "data:image/")):
+            self._images.add((id(holder), tokens[-1]))
+            yield Image(_pointer([*_tokens(chain), *tokens]), url)
+
+    def _is_spoken_for(self, container: object, token: str | int, value: str) -> bool:
+        """Whether the string is a content part's own vocabulary, or an image's URL."""
+        return isinstance(token, str) and (
+            value in _VOCABULARY.get(token, ()) or (id(container), token) in self._images
+        )
 
 
 def _compile(path: str, key: str) -> JSONPathQuery:
@@ -90,84 +181,66 @@ def _literals(queries: Iterable[JSONPathQuery]) -> Iterator[str]:
             yield from (name for each in segment.selectors if (name := getattr(each, "name", None)))
 
 
-def _inside(value: object, pointer: str) -> Iterator[Item]:
-    """Every text and image inside a value, whatever its shape, in document order."""
-    stack: list[tuple[str, object]] = [(pointer, value)]
-    images: set[str] = set()
-    while stack:
-        at, value = stack.pop()
-        if isinstance(value, str) and at not in images:
-            yield Text(at, value)
-        elif isinstance(value, list):
-            stack.extend((f"{at}/{index}", value[index]) for index in range(len(value) - 1, -1, -1))
-        elif isinstance(value, dict):
-            if (image := _image(value, at)) is not None:
-                images.add(image.pointer)
-                yield image
-            members = [(f"{at}/{_escape(name)}", child) for name, child in value.items() if not _is_word(name, child)]
-            stack.extend(reversed(members))
-
-
-def _is_word(name: str, value: object) -> bool:
-    """Whether this member only says what a content part is, in the format's own words."""
-    return isinstance(value, str) and value in _VOCABULARY.get(name, ())
-
-
-def _image(part: Mapping[str, object], pointer: str) -> Image | None:
-    kind = part.get("type")
-    if not (isinstance(kind, str) and kind in _IMAGE_PARTS):
-        return None
-    url, at = part.get("image_url"), f"{pointer}/image_url"
-    if isinstance(url, dict):
-        url, at = url.get("url"), f"{at}/url"
-    return Image(at, url) if isinstance(url, str) and _is_image_url(url) else None
-
-
-def _is_image_url(url: str) -> bool:
-    return url[:11].lower().startswith(("https://", "http://", "data:image/"))
-
-
-def _named(fields: Iterable[Field], names: frozenset[str], document: str) -> Iterator[Item]:
+def _named(fields: Iterable[Field], names: frozenset[str], document: str) -> Iterator[Text]:
     """The values, and for files the names, of every occurrence of the named fields."""
     chosen = [field for field in fields if "*" in names or _loose(field.name) in names]
-    counts: dict[str, int] = {}
-    repeated = {name for name, number in _tally(chosen).items() if number > 1}
+    repeated, seen = Counter(field.name for field in chosen), Counter[str]()
     for field in chosen:
         at = f"{document}/{_escape(field.name)}"
-        if field.name in repeated:
-            counts[field.name] = counts.get(field.name, -1) + 1
-            at = f"{at}/{counts[field.name]}"
+        if repeated[field.name] > 1:
+            at, seen[field.name] = f"{at}/{seen[field.name]}", seen[field.name] + 1
         if field.filename is not None:
-            yield Text(f"{at}/filename", field.filename)
+            yield from (Text(f"{at}/filename", reading) for reading in _filenames(field.filename))
             at = f"{at}/content"
-        yield Text(at, _utf8(field))
+        yield from (Text(at, reading) for reading in _values(field))
 
 
-def _tally(fields: Iterable[Field]) -> dict[str, int]:
-    tally: dict[str, int] = {}
-    for field in fields:
-        tally[field.name] = tally.get(field.name, 0) + 1
-    return tally
-
-
-def _utf8(field: Field) -> str:
+def _values(field: Field) -> Iterator[str]:
+    """A field's value, and what readers find that take its unescaped bytes for latin-1."""
+    value = unquoted(field.value) if field.is_coded else field.value
     try:
-        return field.value.decode("utf-8")
+        yield value.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Unreadable("a form field or query parameter is not UTF-8") from error
+    if field.is_coded and not field.value.isascii():
+        yield unquote_plus(field.value.decode("latin-1"))
 
 
-def _within(items: tuple[Item, ...], limits: Limits) -> tuple[Item, ...]:
-    texts = [item.value for item in items if isinstance(item, Text)]
-    if len(items) > limits.texts:
-        raise Oversize(f"there are {len(items)} texts and images to moderate; the limit is {limits.texts}")
-    if (characters := sum(map(len, texts))) > limits.characters:
-        raise Oversize(f"there are {characters} characters to moderate; the limit is {limits.characters}")
-    return tuple(item for item in items if isinstance(item, Image) or item.value.strip())
+def _filenames(name: str) -> set[str]:
+    """A file's name as sent and as readers clean it up: unescaped, without folders and HTML entities."""
+    readings = {name, re.sub(r"\\(.)", r"\1", name)}
+    readings |= {html.unescape(each) for each in readings}
+    readings |= {"".join(filter(str.isprintable, each)) for each in readings}
+    return readings | {re.split(r"[/\\]", each)[-1] for each in readings}
 
 
-def _pointer(location: Iterable[str | int]) -> str:
-    return "".join(f"/{_escape(str(token))}" for token in location)
+def _spellings(names: frozenset[str]) -> re.Pattern[bytes] | None:
+    """What finds the named fields in raw bytes, each byte of a name plain or percent-coded."""
+    if not names or "*" in names:
+        return None
+    spelled = ("".join(map(_spelling, name.encode())) for name in names)
+    return re.compile(f"(?:\\A|&)(?:{'|'.join(spelled)})=[^&]*".encode("latin-1"))
+
+
+def _spelling(byte: int) -> str:
+    coded = "".join(f"[{digit}{digit.upper()}]" for digit in f"{byte:02x}")
+    plain = r"(?:\+|\x20)" if byte == 0x20 else f"\\x{byte:02x}"
+    return f"(?:{plain}|%{coded})"
+
+
+def _tokens(chain: Chain) -> list[str | int]:
+    tokens: list[str | int] = []
+    while chain is not None:
+        chain, token = chain
+        tokens.append(token)
+    return tokens[::-1]
+
+
+def _pointer(tokens: Iterable[str | int]) -> str:
+    texts = [str(token) for token in tokens]
+    if sum(map(len, texts)) > _LONGEST_POINTER:
+        raise Oversize(f"a text lies under names of more than {_LONGEST_POINTER} characters")
+    return "".join(f"/{_escape(text)}" for text in texts)
 
 
 def _escape(name: str) -> str:

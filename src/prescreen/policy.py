@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from difflib import get_close_matches
 from typing import Final
@@ -66,9 +66,8 @@ class Policy:
         )
 
     def conclude(self, reasons: Sequence[Reason]) -> Action:
-        """The gravest action of all the reasons; ALLOW without any."""
-        actions = {reason.action for reason in reasons}
-        return next((action for action in (Action.REJECT, Action.FLAG) if action in actions), Action.ALLOW)
+        """The strictest action of all the reasons; ALLOW without any."""
+        return strictest(reason.action for reason in reasons)
 
     def _hits(self, verdict: Verdict) -> Iterator[str]:
         named = dict.fromkeys((*verdict.categories, *verdict.scores))
@@ -94,6 +93,12 @@ class Policy:
 
     def _action(self, category: str) -> Action:
         return self.actions.get(category, self.actions.get(REST, Action.REJECT))
+
+
+def strictest(actions: Iterable[Action]) -> Action:
+    """REJECT before FLAG before ALLOW; ALLOW of none."""
+    given = set(actions)
+    return next((action for action in (Action.REJECT, Action.FLAG) if action in given), Action.ALLOW)
 
 
 def _action(category: str, value: object) -> Action:

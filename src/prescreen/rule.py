@@ -14,10 +14,12 @@ from prescreen.units import action, size
 
 T = TypeVar("T")
 
-_METHODS: Final = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"])
+METHODS: Final = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"])
 _ANY: Final[frozenset[str]] = frozenset()  # as a rule's methods: all of them
 PARAM: Final = "{}"
 REST: Final = "{:path}"
+BLANK: Final = " "
+"""In the places of segments: a parameter, the rest of the path, and one that nobody can see."""
 _PLACEHOLDER: Final = re.compile(r"\{[A-Za-z_]\w*(?::(\w+))?\}")
 _HOLES: Final = {"path": ".*", "int": "[0-9]+"}
 
@@ -85,21 +87,30 @@ class Rule:
         named: dict[BodyKind, bool] = {"json": bool(self.json), "form": bool(self.form), "text": self.text}
         return frozenset(kind for kind, is_named in named.items() if is_named)
 
-    def limit(self, default: int) -> int:
-        """The most bytes of body that the route takes."""
-        return default if self.max_body is None else size(self.max_body)
+    @property
+    def limit(self) -> int | None:
+        """The most bytes of body that the route takes; None for the screen's own limit."""
+        return None if self.max_body is None else size(self.max_body)
 
     def names_method(self, method: str) -> bool:
         """Whether the rule is about this method; a made-up method is everybody's."""
         method = method.strip().upper()
-        return not self.methods or method in self.methods or method not in _METHODS
+        return not self.methods or method in self.methods or method not in METHODS
 
 
 def segments_of(path: str) -> list[str]:
-    """A path in canonical form: the segments after the first slash: case folded, blanks and unprintable characters out."""
-    if not (path.isascii() and path.isprintable()) or " " in path:
-        path = "".join(c for c in path if c.isprintable() and c not in " \ufffd")
-    return path.removeprefix("/").casefold().split("/")
+    """A path in canonical form: case folded, blanks and unprintable characters out, cut at slashes.
+
+    What was a segment and has nothing left is BLANK.
+    """
+    segments = path.removeprefix("/").casefold().split("/")
+    if path.isascii() and path.isprintable() and " " not in path:
+        return segments
+    return [segment and (_visible(segment) or BLANK) for segment in segments]
+
+
+def _visible(segment: str) -> str:
+    return "".join(c for c in segment if c.isprintable() and c not in " \ufffd")
 
 
 def _parse(match: object) -> tuple[frozenset[str], tuple[str, ...]]:
@@ -150,7 +161,7 @@ def _split(match: str) -> tuple[frozenset[str], str]:
     names = {name.strip().upper() for name in (methods or "*").split(",")}
     if "*" in names:
         return _ANY, template
-    if unknown := sorted(names - _METHODS):
+    if unknown := sorted(names - METHODS):
         raise ConfigError("match", f"{unknown[0]!r} in {match!r} is not a method; write for example 'POST,PUT /chat'")
     return frozenset(names | ({"GET", "HEAD"} if names & {"GET", "HEAD"} else set())), template
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 from prescreen.document import Limits
 from prescreen.drive import drive, drive_sync
 from prescreen.errors import ConfigError
-from prescreen.flow import Flow, Plan, compile_places, screen_items, screen_request
+from prescreen.flow import Flow, Plan, Targets, screen_items, screen_request
 from prescreen.log import log_decision
 from prescreen.match import RuleSet
 from prescreen.model import (
@@ -94,22 +94,20 @@ class Screen:
         """The flow behind `check`."""
         return screen_items(self.plan, [Text("", text)] if isinstance(text, str) else text)
 
-    def request_flow(self, rule: Rule, head: Head) -> Flow[Decision]:
-        """The flow that screens a request by `rule`; the caller's driver performs `ReadBody`."""
-        return screen_request(self.plan, rule, head)
+    def request_flow(self, rules: tuple[Rule, ...], head: Head) -> Flow[Decision]:
+        """The flow that screens a request by `rules`; the caller's driver performs `ReadBody`."""
+        return screen_request(self.plan, rules, head)
 
     def rejection(self, decision: Decision, accept: str = "") -> Rejection:
         """The answer for a decision that rejects; `accept` is the request's Accept header."""
         try:
             rejection = self._reject(decision, accept)
-        except Exception:
-            # A broken page must not let the request through, nor become a 500 that clients retry.
-            logger.exception("the configured rejection failed; the default one is sent")
+            _check_rejection(rejection)
+        except Exception as error:  # noqa: BLE001  # a broken page must not let a request through, nor end in a 500
+            # Its message stays out of the log: it may quote what the page was about.
+            logger.error("the configured rejection failed (%s); the default one is sent", type(error).__name__)  # noqa: TRY400
             return Rejections()(decision)
-        if isinstance(rejection, Rejection):
-            return rejection
-        logger.error("the rejection callable returned %s; the default one is sent", type(rejection).__name__)
-        return Rejections()(decision)
+        return rejection
 
     async def perform(self, step: Step) -> Answer:
         """Perform any step but ReadBody, awaiting."""
@@ -130,7 +128,7 @@ class Screen:
     def _plan(self) -> Plan:
         found = self.settings
         return Plan(
-            places=compile_places(found.rules),
+            targets=Targets(found.rules),
             policy=found.policy,
             limits=found.limits,
             mode=found.mode,
@@ -158,17 +156,19 @@ class Screened:
     """
 
     screen: Screen
-    rule: Rule
+    rules: tuple[Rule, ...]
+    head: Head
     source: object
 
 
-def is_screened(mark: object, screen: Screen, rule: Rule, source: object) -> bool:
+def is_screened(mark: object, now: Screened) -> bool:
     """Whether the same screen has screened this very request, and nothing has come between."""
     return (
         isinstance(mark, Screened)
-        and mark.source is source
-        and mark.rule == rule
-        and mark.screen.settings == screen.settings
+        and mark.source is now.source
+        and mark.rules == now.rules
+        and mark.head == now.head
+        and mark.screen.settings == now.screen.settings
     )
 
 
@@ -192,6 +192,18 @@ def _moderator(settings: Settings) -> Bound:
             )
     chosen = settings.moderator
     return bind(build(chosen, settings.moderators.get(chosen, {})) if isinstance(chosen, str) else chosen)
+
+
+def _check_rejection(rejection: object) -> None:
+    """Raise TypeError or ValueError for what no server could send."""
+    if not isinstance(rejection, Rejection) or not isinstance(rejection.body, bytes):
+        raise TypeError(rejection)
+    if not 200 <= rejection.status < 600:
+        raise ValueError(rejection.status)
+    for name, value in rejection.headers.items():
+        if not name.isascii() or "\n" in value or "\r" in value:
+            raise ValueError(name)
+        value.encode("latin-1")
 
 
 def _rejecter(configured: Rejections | Callable[[Decision], Rejection]) -> Callable[[Decision, str], Rejection]:

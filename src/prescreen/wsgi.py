@@ -27,6 +27,7 @@ Environ = dict[str, Any]
 
 _DRAIN_BYTES: Final = 4 << 20
 _CHUNK: Final = 64 << 10
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 class ModerationMiddleware:
@@ -54,16 +55,18 @@ class ModerationMiddleware:
         if not rules:
             return self.app(environ, start_response)
         head = _head(environ, root, path)
-        rule = choose(rules, head)
-        if rule is None or is_screened(environ.get(SCREENED_KEY), self.screen, rule, environ.get("wsgi.input")):
+        rules = choose(rules, head)
+        now = Screened(self.screen, rules, head, environ.get("wsgi.input"))
+        if not rules or is_screened(environ.get(SCREENED_KEY), now):
             return self.app(environ, start_response)
         incoming = _Incoming(environ, head)
-        decision = drive_sync(self.screen.request_flow(rule, head), partial(self._perform, incoming))
+        decision = drive_sync(self.screen.request_flow(rules, head), partial(self._perform, incoming))
         if decision.is_rejected:
             return self._reject(decision, head, incoming, start_response)
         incoming.hand_on(environ)
         environ[DECISION_KEY] = decision
-        environ[SCREENED_KEY] = Screened(self.screen, rule, environ.get("wsgi.input"))
+        # What a second middleware will find: the head as it is now, with its framing made plain.
+        environ[SCREENED_KEY] = Screened(self.screen, rules, _head(environ, root, path), environ.get("wsgi.input"))
         return self.app(environ, start_response)
 
     def _perform(self, incoming: _Incoming, step: Step) -> Answer:
@@ -73,9 +76,12 @@ class ModerationMiddleware:
         self, decision: Decision, head: Head, incoming: _Incoming, start_response: StartResponse
     ) -> Iterable[bytes]:
         rejection = self.screen.rejection(decision, b",".join(head.all(b"accept")).decode("latin-1"))
-        incoming.drain()
-        status = HTTPStatus(rejection.status)
-        start_response(f"{status.value} {status.phrase}", list(rejection.headers.items()))
+        # A client that waits for "100 Continue" has sent nothing yet, and reading would wait for it.
+        if not head.all(b"expect"):
+            incoming.drain()
+        start_response(
+            f"{rejection.status} {_PHRASES.get(rejection.status, 'Rejected')}", list(rejection.headers.items())
+        )
         return [b"" if head.method == "HEAD" else rejection.body]
 
 
@@ -202,5 +208,5 @@ def _headers(environ: Environ) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _text(native: str) -> str:
-    """A path as UTF-8, from the latin-1 of PEP 3333; bytes that are not UTF-8 are left out."""
-    return native if native.isascii() else native.encode("latin-1").decode("utf-8", "ignore")
+    """A path as UTF-8, from the latin-1 of PEP 3333; bytes that are not UTF-8 become U+FFFD."""
+    return native if native.isascii() else native.encode("latin-1").decode("utf-8", "replace")

@@ -62,7 +62,7 @@ def print_configuration(console: Console, screen: Screen, file: str) -> None:
 def trial(found: Trial) -> dict[str, Any]:
     """What a request met, as data."""
     return {
-        "rule": found.rule.match if found.rule else None,
+        "rule": found.decision.rule if found.decision else None,
         "found": [
             {
                 "pointer": item.pointer,
@@ -77,10 +77,10 @@ def trial(found: Trial) -> dict[str, Any]:
 
 def print_trial(console: Console, found: Trial) -> None:
     """What a request met, for people."""
-    if found.rule is None or found.decision is None:
+    if found.decision is None:
         console.print(Styled("no rule is about this request: the app gets it untouched", "bold yellow"))
         return
-    console.print(Styled.assemble(("rule      ", "bold"), found.rule.match))
+    console.print(Styled.assemble(("rule      ", "bold"), found.decision.rule or ""))
     console.print(Styled.assemble(("moderator ", "bold"), found.screen.moderator.name))
     for index, item in enumerate(found.items):
         console.print(Styled.assemble(("found     ", "bold"), item.pointer or "(the whole body)"))
@@ -121,7 +121,7 @@ def _rule(rule: Rule, screen: Screen) -> dict[str, Any]:
         "text": rule.text,
         "on_unreadable": str(rule.on_unreadable),
         "on_oversize": str(rule.on_oversize),
-        "max_body": rule.limit(screen.plan.limits.body),
+        "max_body": rule.limit or screen.plan.limits.body,
     }
 
 

@@ -11,7 +11,7 @@ from prescreen.screen import Screen
 
 
 class Trial:
-    """`rule` and `decision` are None where no rule is about the request.
+    """`rules` is () and `decision` None where no rule is about the request.
 
     `items` are the texts and images found; `verdicts` has one for each, or none where the moderator
     failed.
@@ -19,13 +19,13 @@ class Trial:
 
     def __init__(self, screen: Screen, head: Head, body: bytes) -> None:
         self.screen = screen
-        self.rule = screen.rules.find(head)
+        self.rules = screen.rules.find(head)
         self.items: Sequence[Item] = ()
         self.verdicts: Sequence[Verdict] = ()
         self._body = body
         self.decision: Decision | None = None
-        if self.rule is not None:
-            self.decision = drive_sync(screen.request_flow(self.rule, head), self._perform)
+        if self.rules:
+            self.decision = drive_sync(screen.request_flow(self.rules, head), self._perform)
 
     def _perform(self, step: Step) -> Answer:
         if isinstance(step, ReadBody):

@@ -10,8 +10,6 @@ body is a module here, an entry in `media.KINDS` and a branch in `decode`.
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from prescreen.decode import forms, jsontext, media, multipart
 from prescreen.decode.media import MediaType
 from prescreen.document import Document, Field, Limits
@@ -25,36 +23,38 @@ def admit(head: Head, kinds: frozenset[BodyKind], limit: int) -> None:
     """Judge a request by its head, so that a refused client need not send its body.
 
     Raises Oversize when the declared length is over `limit` bytes, and what `decode` would raise for
-    the head of a request that declares a body.
+    the head of a request that declares a body. A charset is refused without a body, too: there are
+    readers that decode the query by it.
     """
     length = media.content_length(head)
     if length is not None and length > limit:
         raise Oversize(f"the body is {length} bytes long; the limit is {limit}")
+    media.refuse_charset(head)
     if length or head.all(b"transfer-encoding"):
         _media_type(head, kinds)
 
 
 def decode(head: Head, body: bytes, kinds: frozenset[BodyKind], limits: Limits) -> Document:
-    """Read `body`.
+    """Read `body`, in every way in which a reader for one of `kinds` could.
 
     Raises Unsupported for a kind not in `kinds` and for any coding, Unreadable for a head or a body
     that two readers could understand differently, Oversize for more than `limits` allows.
     """
     if not body:
         return Document()
-    kind = _media_type(head, kinds)
-    match kind.kind:
-        case "json":
-            fields = forms.fields(body, limits.fields) if "form" in kinds and b"=" in body else ()
-            return Document(json=jsontext.parse(body, limits), has_json=True, fields=fields)
-        case "form" if kind.boundary is not None:
-            return Document(fields=multipart.fields(body, kind.boundary, limits))
-        case "form":
-            return _urlencoded(body, kinds, limits)
-        case "text":
-            return Document(text=_utf8(body))
-        case other:
-            assert_never(other)
+    found = _media_type(head, kinds)
+    if found.is_ascii and not body.isascii():
+        raise Unreadable("the body is not ASCII, as its Content-Type says")
+    # Some readers do not look at the Content-Type: a body has a reading of each kind that fits it.
+    has_json = found.kind == "json" or ("json" in kinds and jsontext.may_be_json(body))
+    is_urlencoded = found.kind == "form" and found.boundary is None
+    return Document(
+        json=jsontext.parse(body, limits) if has_json else None,
+        has_json=has_json,
+        fields=_fields(body, found, limits) if found.kind == "form" else (),
+        form_like=body if "form" in kinds and not is_urlencoded else None,
+        text=_text(body, is_strict=found.kind == "text") if "text" in kinds else None,
+    )
 
 
 def query_fields(query: bytes, limits: Limits) -> tuple[Field, ...]:
@@ -72,16 +72,14 @@ def _media_type(head: Head, kinds: frozenset[BodyKind]) -> MediaType:
     return kind
 
 
-def _urlencoded(body: bytes, kinds: frozenset[BodyKind], limits: Limits) -> Document:
-    """A form, and the JSON that a reader who ignores the Content-Type would find in the same bytes."""
-    fields = forms.fields(body, limits.fields)
-    if "json" in kinds and jsontext.may_be_json(body):
-        return Document(json=jsontext.parse(body, limits), has_json=True, fields=fields)
-    return Document(fields=fields)
+def _fields(body: bytes, found: MediaType, limits: Limits) -> tuple[Field, ...]:
+    if found.boundary is not None:
+        return multipart.fields(body, found.boundary, limits)
+    return forms.fields(body, limits.fields)
 
 
-def _utf8(body: bytes) -> str:
+def _text(body: bytes, *, is_strict: bool) -> str:
     try:
-        return body.decode("utf-8-sig")
+        return body.decode("utf-8-sig", "strict" if is_strict else "replace")
     except UnicodeDecodeError as error:
         raise Unreadable(f"the body is not UTF-8 at byte {error.start}") from error

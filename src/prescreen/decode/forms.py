@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote_to_bytes
+from typing import Final
 
 from prescreen.decode.media import CHARSETS
-from prescreen.document import Field
+from prescreen.document import Field, unquoted
 from prescreen.errors import Oversize, Unreadable
+
+_LONGEST_NAME: Final = 1024  # bytes; no rule names a field that long
 
 
 def fields(body: bytes, limit: int) -> tuple[Field, ...]:
-    """Every field in order, repeated and blank ones too.
+    """Every field in order, repeated and blank ones too, the values still coded.
 
     Raises Oversize for more than `limit` fields, Unreadable for a `_charset_` field that chooses
-    another codec. Values stay bytes until they are needed.
+    another codec.
     """
     if body.count(b"&") >= limit:
         raise Oversize(f"there are more than {limit} form fields or query parameters")
@@ -31,9 +33,11 @@ def refuse_charset(field: Field) -> None:
 
 def _field(pair: bytes) -> Field:
     name, _, value = pair.partition(b"=")
-    # A name that is not UTF-8 equals no configured name in any reader, so it need not be refused.
-    return Field(_unquote(name).decode("utf-8", "replace"), _unquote(value))
+    return Field(_name(unquoted(name[:_LONGEST_NAME])), value, is_coded=True)
 
 
-def _unquote(raw: bytes) -> bytes:
-    return unquote_to_bytes(raw.replace(b"+", b" "))
+def _name(name: bytes) -> str:
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name.decode("latin-1")  # as some readers take it, and find a configured name in it

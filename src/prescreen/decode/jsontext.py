@@ -49,6 +49,8 @@ def _check_shape(text: str, limits: Limits) -> None:
     bare = _STRING.sub("", text)
     if bare.count("[") + bare.count("{") + bare.count(",") >= limits.nodes:
         raise Oversize(f"the JSON has more than {limits.nodes} values")
+    if bare.count("]") + bare.count("}") > limits.nodes:
+        raise Unreadable("not valid JSON: it closes more than it opens")
     steps = map(_STEP.__getitem__, _NOT_BRACKETS.sub("", bare))
     if max(accumulate(steps), default=0) > limits.depth:
         raise Unreadable(f"the JSON is nested more than {limits.depth} levels deep")

@@ -30,11 +30,14 @@ KINDS: Final[dict[str, BodyKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class MediaType:
-    """A Content-Type that every reader understands alike; `boundary` is set for multipart."""
+    """A Content-Type that every reader understands alike.
 
-    essence: str
+    `boundary` is set for multipart; `is_ascii` says that the charset is no more than that.
+    """
+
     kind: BodyKind
     boundary: bytes | None = None
+    is_ascii: bool = False
 
 
 def content_length(head: Head) -> int | None:
@@ -56,18 +59,31 @@ def refuse_codings(head: Head) -> None:
 
 def content_type(head: Head) -> MediaType | None:
     """The media type, None without one. Raises Unsupported, or Unreadable where it is ambiguous."""
+    parsed = _parse_head(head)
+    if parsed is None:
+        return None
+    essence, parameters = parsed
+    kind = KINDS.get(essence) or ("json" if _is_json_suffix(essence) else None)
+    if kind is None:
+        raise Unsupported("bodies of this Content-Type are not taken")
+    boundary = _boundary(parameters) if essence == "multipart/form-data" else None
+    return MediaType(kind, boundary, is_ascii="ascii" in parameters.get("charset", "").lower())
+
+
+def refuse_charset(head: Head) -> None:
+    """Raise Unsupported for a charset other than UTF-8, Unreadable for a Content-Type in doubt."""
+    _, parameters = _parse_head(head) or ("", {})
+    if parameters.get("charset", "utf-8").lower() not in CHARSETS:
+        raise Unsupported("a charset other than UTF-8 is not taken")
+
+
+def _parse_head(head: Head) -> tuple[str, dict[str, str]] | None:
     values = head.all(b"content-type")
     if not values:
         return None
     if len(values) > 1 or len(values[0]) > _LONGEST_TYPE:
         raise Unreadable("Content-Type is not one plain header")
-    essence, parameters = _parse(values[0].decode("latin-1").strip(" \t"))
-    kind = KINDS.get(essence) or ("json" if _is_json_suffix(essence) else None)
-    if kind is None:
-        raise Unsupported("bodies of this Content-Type are not taken")
-    if parameters.get("charset", "utf-8").lower() not in CHARSETS:
-        raise Unsupported("a charset other than UTF-8 is not taken")
-    return MediaType(essence, kind, _boundary(parameters) if essence == "multipart/form-data" else None)
+    return _parse(values[0].decode("latin-1").strip(" \t"))
 
 
 def charset_of(value: str) -> str:
@@ -85,7 +101,8 @@ def _parse(value: str) -> tuple[str, dict[str, str]]:
         raise Unreadable("Content-Type is malformed")
     parameters: dict[str, str] = {}
     at = found.end()
-    while at < len(value):
+    end = len(value.rstrip(" \t;"))  # a semicolon at the end is a habit of some clients
+    while at < end:
         parameter = _PARAMETER.match(value, at)
         if parameter is None or parameter[1].lower() in parameters:
             raise Unreadable("Content-Type has malformed or repeated parameters")

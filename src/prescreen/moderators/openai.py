@@ -264,8 +264,9 @@ def _refused(status: int, code: str | None, retry_after: str | None) -> Moderato
         return ModeratorBusy(f"rate limit or quota ({said})", retry_after=wait)
     if status >= 500:
         return ModeratorDown(f"it failed ({said})", retry_after=wait)
-    hint = "; check the API key" if status in (401, 403) else ""
-    return ModeratorRefused(f"it refused the call ({said}){hint}")
+    if status in (401, 403, 404):
+        return ModeratorDown(f"it does not know us ({said}); check the API key, the model and the address")
+    return ModeratorRefused(f"it refused to judge this ({said})")
 
 
 def _append(body: bytearray, chunk: bytes) -> None:
