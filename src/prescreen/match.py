@@ -23,6 +23,7 @@ _REMEMBERED: Final = 2048  # paths
 _SHORT: Final = 256  # characters; a longer path is not remembered
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 _UNSAFE_EXEMPT: Final = re.compile(r"//|/\.{1,2}(?:/|\Z)|[%#?\\\s\ufffd]")
+_WHOLE_HOLE: Final = re.compile(r"\{\w+(?::path)?\}")
 _BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # with a body, it is some other handler's request
 
 
@@ -93,9 +94,14 @@ def _winners(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
     """The first rule that fits to the letter, with the mount in front and without it."""
     if head.method not in METHODS or not _PLAIN.fullmatch(head.path):
         return ()
-    readings = dict.fromkeys((head.path, head.path.removeprefix(head.root_path)))
-    found = (next((rule for rule in rules if rule.exact.fullmatch(each)), None) for each in readings)
+    found = (
+        next((rule for rule in rules if rule.exact.fullmatch(each)), None) for each in _with_and_without_mount(head)
+    )
     return tuple(dict.fromkeys(rule for rule in found if rule is not None))
+
+
+def _with_and_without_mount(head: Head) -> Sequence[str]:
+    return list(dict.fromkeys((head.path, head.path.removeprefix(head.root_path))))
 
 
 @dataclass(slots=True)
@@ -186,17 +192,17 @@ def _unmounted(segments: Sequence[str], root: Sequence[str]) -> Sequence[str]:
 
 
 def _is_exempt(rule: Rule, head: Head) -> bool:
-    """Exactly this route and no spelling of another: method, case, slashes and mount to the letter."""
+    """Exactly this route and no spelling of another: method, case and slashes to the letter."""
     if rule.methods and (head.method not in rule.methods or (head.has_body and head.method in _BODILESS)):
         return False
     if not head.path.isprintable() or _UNSAFE_EXEMPT.search(head.path) or head.has_coded_slash:
         return False
-    return rule.exact.fullmatch(head.path) is not None
+    return any(map(rule.exact.fullmatch, _with_and_without_mount(head)))
 
 
 def _shadows(earlier: Rule, rule: Rule) -> bool:
-    """Whether the earlier rule takes every path of the later one; an exemption takes few."""
-    if earlier.exempt and earlier.template != (REST,):
+    """Whether the earlier rule takes every path of the later one; {id:int} and {name}.css take some."""
+    if earlier.exempt and any("{" in part and not _WHOLE_HOLE.fullmatch(part) for part in earlier.match.split("/")):
         return earlier.exact.pattern == rule.exact.pattern
     return _covers(earlier.template, rule.template)
 

@@ -1,0 +1,786 @@
+"""Bytes to documents: taken where every reader reads alike, refused where two could find different texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from prescreen.decode import admit, decode, query_fields
+from prescreen.document import Document, Field, Limits
+from prescreen.errors import ConfigError, Oversize, RequestError, Unreadable, Unsupported
+from prescreen.model import BodyKind, Head
+
+JSON: Final[frozenset[BodyKind]] = frozenset({"json"})
+FORM: Final[frozenset[BodyKind]] = frozenset({"form"})
+TEXT: Final[frozenset[BodyKind]] = frozenset({"text"})
+ALL: Final[frozenset[BodyKind]] = JSON | FORM | TEXT
+LIMITS: Final = Limits()
+URLENCODED: Final = b"application/x-www-form-urlencoded"
+MULTIPART: Final = b"multipart/form-data; boundary=BND"
+PHRASE: Final = "seven violet lanterns"
+PROPERTY: Final = settings(max_examples=150, deadline=None, derandomize=True)
+
+
+def head(*types: bytes, **others: bytes) -> Head:
+    """A head with one Content-Type for each of `types`; `others` are further headers, `_` for `-`."""
+    headers = [(b"content-type", value) for value in types]
+    return Head(
+        "POST", "/", headers=(*headers, *((name.replace("_", "-").encode(), value) for name, value in others.items()))
+    )
+
+
+def read(body: bytes, *types: bytes, kinds: frozenset[BodyKind] = ALL, limits: Limits = LIMITS) -> Document:
+    return decode(head(*types), body, kinds, limits)
+
+
+def read_json(body: str | bytes, limits: Limits = LIMITS) -> Any:
+    raw = body if isinstance(body, bytes) else body.encode()
+    document = read(raw, b"application/json", kinds=JSON, limits=limits)
+    assert document.has_json
+    assert document.fields == ()
+    return document.json
+
+
+# JSON
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=8), inner, max_size=5),
+    max_leaves=25,
+)
+
+
+@PROPERTY
+@given(
+    value=json_values,
+    indent=st.none() | st.integers(0, 4),
+    is_ascii=st.booleans(),
+    mark=st.sampled_from(["", "\ufeff"]),
+)
+def test_any_json_value_is_read_as_it_was_written(value: Any, indent: int | None, is_ascii: bool, mark: str) -> None:
+    body = mark + json.dumps(value, indent=indent, ensure_ascii=is_ascii)
+    found = read_json(body)
+    assert json.dumps(found) == json.dumps(value)  # tells True from 1 and 1 from 1.0
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        pytest.param(b"null", None, id="null"),
+        pytest.param(b' \t\r\n{"a": [1, "b"]}\r\n', {"a": [1, "b"]}, id="white space around"),
+        pytest.param(b'\xef\xbb\xbf{"a": 1}', {"a": 1}, id="byte order mark"),
+        pytest.param(b'"\\ud800"', "\ud800", id="lone surrogate escape"),
+        pytest.param(b'"\\ud83d\\ude00"', "\U0001f600", id="surrogate pair escape"),
+        pytest.param(b'"\\u0000\\n"', "\x00\n", id="escaped control characters"),
+        pytest.param(b"[1e999]", [float("inf")], id="a number beyond a float"),
+        pytest.param(b"1" * 4300, int("1" * 4300), id="4300 digits"),
+        pytest.param(b'{"a": {"b": 1}, "c": {"b": 2}}', {"a": {"b": 1}, "c": {"b": 2}}, id="a key in two objects"),
+        pytest.param(b'{"k": 1, "K": 2}', {"k": 1, "K": 2}, id="keys that differ in case"),
+    ],
+)
+def test_json_that_every_reader_reads_alike_is_taken(body: bytes, value: object) -> None:
+    assert read_json(body) == value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"a": 1, "a": 2}', id="repeated key"),
+        pytest.param(b'[{"x": {"a": 1, "b": 2, "a": 1}}]', id="repeated key deep inside"),
+        pytest.param(b'{"a": 1, "\\u0061": 2}', id="repeated key, once escaped"),
+        pytest.param(b'{"a": NaN}', id="NaN"),
+        pytest.param(b"[Infinity]", id="Infinity"),
+        pytest.param(b"[-Infinity]", id="minus Infinity"),
+        pytest.param(b'{"a": 1} x', id="trailing text"),
+        pytest.param(b'{"a": 1}{"a": 2}', id="two documents"),
+        pytest.param(b'{"a": 1}\x00', id="trailing NUL"),
+        pytest.param(b'/* note */ {"a": 1}', id="comment"),
+        pytest.param(b'{"a": 1} // note', id="line comment"),
+        pytest.param(b'{"a": 1,}', id="trailing comma"),
+        pytest.param(b"{'a': 1}", id="single quotes"),
+        pytest.param(b"{a: 1}", id="bare key"),
+        pytest.param(b"01", id="leading zero"),
+        pytest.param(b" ", id="only white space"),
+        pytest.param(b"\xc2\xa0 1", id="no-break space"),
+        pytest.param(b'"abc', id="unterminated string"),
+        pytest.param(b'"abc\\', id="unterminated escape"),
+        pytest.param(b'"a\nb"', id="raw line feed in a string"),
+        pytest.param(b'"a\x00b"', id="raw NUL in a string"),
+        pytest.param(b'"\xff"', id="not UTF-8"),
+        pytest.param(b'"\xc0\xaf"', id="overlong UTF-8"),
+        pytest.param(b'"\xed\xa0\x80"', id="encoded surrogate"),
+        pytest.param('{"a": 1}'.encode("utf-16"), id="UTF-16"),
+        pytest.param('{"a": 1}'.encode("utf-16-le"), id="UTF-16 without a mark"),
+        pytest.param('{"a": 1}'.encode("utf-16-be"), id="UTF-16, big end first"),
+        pytest.param('{"a": 1}'.encode("utf-32"), id="UTF-32"),
+        pytest.param('{"a": 1}'.encode("utf-32-le"), id="UTF-32 without a mark"),
+        pytest.param(b"\xef\xbb\xbf\xef\xbb\xbf1", id="two byte order marks"),
+        pytest.param(b'{"a": ' + b"7" * 5000 + b"}", id="more digits than are converted"),
+    ],
+)
+def test_json_that_readers_could_read_differently_is_refused(body: bytes) -> None:
+    with pytest.raises(Unreadable):
+        read_json(body)
+
+
+@pytest.mark.parametrize(
+    "body", [f'{{"{PHRASE}": 1, "{PHRASE}": 2}}', f'"{PHRASE}" {PHRASE}', f"{PHRASE}", f'{{"{PHRASE}": NaN}}']
+)
+def test_what_was_wrong_is_said_without_a_word_of_the_body(body: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        read_json(body)
+    assert caught.value.problem
+    assert not any(word in str(caught.value) for word in PHRASE.split())
+
+
+def test_the_place_of_a_fault_is_named() -> None:
+    with pytest.raises(Unreadable, match="not valid JSON at character 6"):
+        read_json('{"a": x}')
+    with pytest.raises(Unreadable, match="not UTF-8 at byte 2"):
+        read_json(b'"a\xff"')
+
+
+def nested(opener: str, closer: str, depth: int, core: str = "") -> str:
+    return opener * depth + core + closer * depth
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(("[", "]", ""), id="lists"),
+        pytest.param(('{"a":', "}", "1"), id="objects"),
+        pytest.param(('[1,{"a":', "}]", '""'), id="both"),
+    ],
+)
+def test_depth_is_bounded_to_the_level(shape: tuple[str, str, str]) -> None:
+    opener, closer, core = shape
+    body = nested(opener, closer, 6, core)
+    depth = 6 * sum(opener.count(bracket) for bracket in "[{")
+    assert read_json(body, Limits(depth=depth)) == json.loads(body)
+    with pytest.raises(Unreadable, match=f"more than {depth - 1} levels deep"):
+        read_json(body, Limits(depth=depth - 1))
+
+
+def test_the_default_depth_is_64() -> None:
+    assert read_json(nested("[", "]", 64))
+    with pytest.raises(Unreadable, match="64 levels"):
+        read_json(nested("[", "]", 65))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param('["[[[[{{{{"]', id="brackets"),
+        pytest.param('["\\"[[[["]', id="behind an escaped quote"),
+        pytest.param('["\\\\", "[[[["]', id="behind an escaped backslash"),
+        pytest.param('["]]]]", "[[[["]', id="closing ones too"),
+        pytest.param('["line\\u2028", "[[[[\u2028"]', id="behind a line separator"),
+    ],
+)
+def test_brackets_in_strings_are_no_depth(body: str) -> None:
+    assert read_json(body, Limits(depth=2)) == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param('["\\\\",[[[]]]]', id="behind an escaped backslash"),
+        pytest.param('["]]]]",[[[]]]]', id="with closing ones in a string"),
+        pytest.param('["\\"]]",[[[]]]]', id="with an escaped quote"),
+        pytest.param("[],[[[[", id="unclosed"),
+    ],
+)
+def test_strings_do_not_hide_depth(body: str) -> None:
+    with pytest.raises(Unreadable, match="3 levels deep"):
+        read_json(body, Limits(depth=3))
+
+
+def test_depth_is_refused_before_anything_is_built() -> None:
+    for body in ("[" * 100_000, nested("[", "]", 100_000), '{"a":' * 20_000, "[" * 100_000 + '"'):
+        with pytest.raises(RequestError):
+            read_json(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        pytest.param("[1,2,3]", 4, id="list"),
+        pytest.param('{"a":1,"b":[2,3]}', 5, id="object"),
+        pytest.param('[[1],[2],{"a":3}]', 7, id="nested"),
+        pytest.param('[",,,[[{{",1]', 3, id="commas and brackets in a string"),
+        pytest.param('["\\",,,,[",1]', 3, id="commas behind an escaped quote"),
+    ],
+)
+def test_the_number_of_values_is_bounded_to_the_value(body: str, count: int) -> None:
+    assert read_json(body, Limits(nodes=count)) == json.loads(body)
+    with pytest.raises(Oversize, match=f"more than {count - 1} values"):
+        read_json(body, Limits(nodes=count - 1))
+
+
+def test_too_many_values_are_refused_before_they_are_built() -> None:
+    with pytest.raises(Oversize):
+        read_json('{"a":1,"a":2,"a":3}', Limits(nodes=3))
+
+
+def depth_of(value: Any) -> int:
+    if isinstance(value, dict | list):
+        return 1 + max(map(depth_of, value.values() if isinstance(value, dict) else value), default=0)
+    return 0
+
+
+def count_of(value: Any) -> int:
+    if isinstance(value, dict | list):
+        return 1 + sum(map(count_of, value.values() if isinstance(value, dict) else value))
+    return 1
+
+
+@PROPERTY
+@given(value=json_values, depth=st.integers(1, 4))
+def test_exactly_the_documents_within_the_depth_are_read(value: Any, depth: int) -> None:
+    body = json.dumps(value)
+    if depth_of(value) > depth:
+        with pytest.raises(Unreadable):
+            read_json(body, Limits(depth=depth))
+    else:
+        assert read_json(body, Limits(depth=depth)) == value
+
+
+@PROPERTY
+@given(value=json_values, nodes=st.integers(1, 12))
+def test_no_document_over_the_number_of_values_is_read(value: Any, nodes: int) -> None:
+    assume(count_of(value) > nodes)
+    with pytest.raises(Oversize):
+        read_json(json.dumps(value), Limits(nodes=nodes))
+
+
+# The head: types, codings, lengths
+
+BODIES: Final[Mapping[BodyKind, tuple[bytes, Document]]] = {
+    "json": (b'{"a": "b"}', Document(json={"a": "b"}, has_json=True)),
+    "form": (b"a=b", Document(fields=(Field("a", b"b"),))),
+    "text": (b"a=b", Document(text="a=b")),
+}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "kind"),
+    [
+        (b"application/json", "json"),
+        (b"Application/JSON", "json"),
+        (b"application/json; charset=utf-8", "json"),
+        (b"application/json;charset=UTF-8", "json"),
+        (b'application/json; charset="utf-8"', "json"),
+        (b"application/json; charset=utf8", "json"),
+        (b"application/json; charset=us-ascii", "json"),
+        (b"application/json; Charset=ASCII", "json"),
+        (b" \tapplication/json \t", "json"),
+        (b"application/json \t; \tcharset=utf-8", "json"),
+        (b'application/json; profile="https://e.example/x; y"; q=1', "json"),
+        (b"application/vnd.api+json", "json"),
+        (b"application/problem+json; charset=utf-8", "json"),
+        (b"application/json; a=" + b"b" * 1004, "json"),
+        (URLENCODED, "form"),
+        (URLENCODED + b"; charset=UTF-8", "form"),
+        (b"text/plain", "text"),
+        (b"text/plain; charset=utf-8; format=flowed", "text"),
+    ],
+)
+def test_a_plain_content_type_is_taken(content_type: bytes, kind: BodyKind) -> None:
+    body, document = BODIES[kind]
+    assert read(body, content_type, kinds=frozenset({kind})) == document
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        pytest.param((b"application/json", b"text/plain"), id="two"),
+        pytest.param((b"text/plain", b"application/json"), id="two, the other way round"),
+        pytest.param((b"application/json", b"application/json"), id="twice the same"),
+        pytest.param((b"application/json, text/plain",), id="two in one"),
+        pytest.param((b"application/json\xa0",), id="no-break space"),
+        pytest.param((b"application/json\x85",), id="next line"),
+        pytest.param((b"application/json\x1c",), id="file separator"),
+        pytest.param((b"\x0bapplication/json",), id="vertical tab"),
+        pytest.param((b"",), id="empty"),
+        pytest.param((b"json",), id="no slash"),
+        pytest.param((b"application/",), id="no subtype"),
+        pytest.param((b"application/json;",), id="parameter missing"),
+        pytest.param((b"application/json; charset",), id="parameter without a value"),
+        pytest.param((b"application/json; charset=",), id="parameter with an empty value"),
+        pytest.param((b"application/json charset=utf-8",), id="no semicolon"),
+        pytest.param((b"application/json; charset =utf-8",), id="blank before the equals sign"),
+        pytest.param((b"application/json; charset=utf-8; charset=utf-7",), id="repeated parameter"),
+        pytest.param((b"application/json; charset=utf-8; CHARSET=utf-8",), id="repeated parameter in other case"),
+        pytest.param((b"application/json; charset*=utf-8''utf-7",), id="extended parameter"),
+        pytest.param((b"application/json; charset*0=utf; charset*1=-7",), id="continued parameter"),
+        pytest.param((b'application/json; charset="utf\\-8"',), id="escape in quotes"),
+        pytest.param((b'application/json; charset="utf-8',), id="unclosed quotes"),
+        pytest.param((b'application/json; a="\xe9"',), id="beyond ASCII in quotes"),
+        pytest.param((b'application/json; a="\x00"',), id="NUL in quotes"),
+        pytest.param((b"application/json; a=" + b"b" * 1005,), id="too long"),
+        pytest.param((b"multipart/form-data",), id="no boundary"),
+        pytest.param((b'multipart/form-data; boundary=""',), id="empty boundary"),
+        pytest.param((b"multipart/form-data; boundary=" + b"b" * 71,), id="boundary too long"),
+        pytest.param((b'multipart/form-data; boundary="BND "',), id="boundary that ends with a blank"),
+        pytest.param((b'multipart/form-data; boundary="BND;"',), id="odd character in the boundary"),
+        pytest.param((b"multipart/form-data; boundary*=utf-8''BND",), id="extended boundary"),
+        pytest.param((b"multipart/form-data; boundary*0=BN; boundary*1=D",), id="continued boundary"),
+        pytest.param((b"multipart/form-data; boundary=BND; boundary=BNX",), id="two boundaries"),
+    ],
+)
+def test_an_ambiguous_content_type_is_refused(types: tuple[bytes, ...]) -> None:
+    with pytest.raises(Unreadable):
+        read(b"1", *types)
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        pytest.param((), id="absent"),
+        *(
+            pytest.param((name,), id=name.decode())
+            for name in (
+                b"image/png",
+                b"text/html",
+                b"text/json",
+                b"application/x-json",
+                b"application/json-seq",
+                b"image/svg+json",
+                b"application/octet-stream",
+                b"multipart/mixed; boundary=BND",
+                b"multipart/related; boundary=BND",
+            )
+        ),
+        *(
+            pytest.param((b"application/json; charset=" + name,), id=f"charset {name.decode()}")
+            for name in (b"utf-7", b"utf-16", b"ibm037", b"iso-8859-1", b"punycode", b"unicode_escape", b'""')
+        ),
+        pytest.param((URLENCODED + b"; charset=utf-7",), id="form in another charset"),
+        pytest.param((MULTIPART + b"; charset=utf-7",), id="multipart in another charset"),
+        pytest.param((b"text/plain; charset=utf-7",), id="text in another charset"),
+    ],
+)
+def test_a_type_or_charset_that_is_not_ours_is_refused(types: tuple[bytes, ...]) -> None:
+    with pytest.raises(Unsupported):
+        read(b"1", *types)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "kinds"),
+    [
+        pytest.param(b"application/json", b"{}", FORM | TEXT, id="json"),
+        pytest.param(URLENCODED, b"a=b", JSON | TEXT, id="form"),
+        pytest.param(MULTIPART, b"--BND--", JSON | TEXT, id="multipart"),
+        pytest.param(b"text/plain", b"a", JSON | FORM, id="text"),
+    ],
+)
+def test_a_kind_that_the_rule_does_not_name_is_refused(
+    content_type: bytes, body: bytes, kinds: frozenset[BodyKind]
+) -> None:
+    with pytest.raises(Unsupported, match="does not take"):
+        read(body, content_type, kinds=kinds)
+
+
+def test_without_a_body_there_is_nothing_to_refuse() -> None:
+    assert read(b"") == Document()
+    assert read(b"", b"image/png", b"image/png") == Document()
+
+
+@pytest.mark.parametrize(
+    "name, values",  # noqa: PT006  # one string reads better here
+    [
+        pytest.param("content_encoding", (), id="none"),
+        pytest.param("content_encoding", (b"",), id="empty"),
+        pytest.param("content_encoding", (b"Identity",), id="identity"),
+        pytest.param("transfer_encoding", (b" chunked ",), id="chunked"),
+        pytest.param("transfer_encoding", (b"Chunked",), id="Chunked"),
+    ],
+)
+def test_a_plain_body_is_taken(name: str, values: tuple[bytes, ...]) -> None:
+    asked = Head("POST", "/", headers=(*head(b"application/json").headers, *coded(name, values)))
+    assert decode(asked, b"1", JSON, LIMITS).json == 1
+
+
+@pytest.mark.parametrize(
+    "name, values",  # noqa: PT006
+    [
+        *(pytest.param("content_encoding", (each,), id=each.decode()) for each in (b"gzip", b"br", b"DEFLATE", b"x")),
+        pytest.param("content_encoding", (b"identity", b"gzip"), id="two headers"),
+        pytest.param("content_encoding", (b"gzip, identity",), id="two in one"),
+        pytest.param("transfer_encoding", (b"gzip, chunked",), id="transfer gzip"),
+        pytest.param("transfer_encoding", (b"chunked", b"chunked"), id="chunked twice"),
+        pytest.param("transfer_encoding", (b"identity",), id="transfer identity"),
+    ],
+)
+def test_a_wrapped_body_is_refused(name: str, values: tuple[bytes, ...]) -> None:
+    asked = Head("POST", "/", headers=(*head(b"application/json").headers, *coded(name, values)))
+    with pytest.raises(Unsupported):
+        decode(asked, b"1", JSON, LIMITS)
+
+
+def coded(name: str, values: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
+    return [(name.replace("_", "-").encode(), value) for value in values]
+
+
+def test_a_length_up_to_the_limit_is_admitted() -> None:
+    for length in (b"0", b"9", b"10", b"010"):
+        admit(head(b"application/json", content_length=length), JSON, 10)
+    admit(head(b"application/json"), JSON, 10)
+
+
+@pytest.mark.parametrize("length", [b"11", b"999999999999999999"])
+def test_a_length_over_the_limit_is_refused_by_the_head_alone(length: bytes) -> None:
+    with pytest.raises(Oversize, match=f"{int(length)} bytes long; the limit is 10"):
+        admit(head(b"application/json", content_length=length), JSON, 10)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        pytest.param((each,), id=repr(each))
+        for each in (b"", b"+5", b"-1", b"1_0", b"0x5", b" 5", b"5 ", b"5,5", b"5.0", "٣".encode(), b"1" * 19, b"5\n")
+    ]
+    + [pytest.param((b"5", b"5"), id="two headers")],
+)
+def test_a_length_that_is_not_one_plain_number_is_refused(lengths: tuple[bytes, ...]) -> None:
+    asked = Head("POST", "/", headers=tuple((b"content-length", each) for each in lengths))
+    with pytest.raises(Unreadable, match="Content-Length"):
+        admit(asked, JSON, 10)
+
+
+@pytest.mark.parametrize("framing", [{"content_length": b"5"}, {"transfer_encoding": b"chunked"}])
+@pytest.mark.parametrize(
+    ("types", "error"),
+    [
+        pytest.param((), Unsupported, id="no type"),
+        pytest.param((b"image/png",), Unsupported, id="other type"),
+        pytest.param((URLENCODED,), Unsupported, id="type that the rule does not name"),
+        pytest.param((b"application/json; charset=utf-7",), Unsupported, id="charset"),
+        pytest.param((b"application/json", b"text/plain"), Unreadable, id="two types"),
+    ],
+)
+def test_a_declared_body_is_refused_by_the_head_alone(
+    framing: dict[str, bytes], types: tuple[bytes, ...], error: type[RequestError]
+) -> None:
+    with pytest.raises(error):
+        admit(head(*types, **framing), JSON, 10)
+
+
+def test_a_request_that_declares_no_body_is_admitted_whatever_its_type() -> None:
+    admit(head(), JSON, 10)
+    admit(head(b"image/png"), JSON, 10)
+    admit(head(content_length=b"0"), JSON, 10)
+
+
+# URL-encoded forms and query strings
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        pytest.param(b"a=1&a=2&b=3&a=4", [("a", b"1"), ("a", b"2"), ("b", b"3"), ("a", b"4")], id="repeated"),
+        pytest.param(b"a=&b&=c", [("a", b""), ("b", b""), ("", b"c")], id="blank"),
+        pytest.param(b"&&a=1&", [("a", b"1")], id="empty pairs"),
+        pytest.param(b"a+b=c+d", [("a b", b"c d")], id="plus"),
+        pytest.param(b"%61%2b=%62%26%3d", [("a+", b"b&=")], id="percent"),
+        pytest.param(b"a=%&b=%zz&c=100%", [("a", b"%"), ("b", b"%zz"), ("c", b"100%")], id="broken percent"),
+        pytest.param(b"a=b=c", [("a", b"b=c")], id="equals sign in the value"),
+        pytest.param(b"a=1;b=2", [("a", b"1;b=2")], id="semicolon separates nothing"),
+        pytest.param("é=ü".encode(), [("é", "ü".encode())], id="raw UTF-8"),
+        pytest.param(b"a=%ff\xfe", [("a", b"\xff\xfe")], id="value that is not UTF-8"),
+        pytest.param(b"%ff=1", [("\ufffd", b"1")], id="name that is not UTF-8"),
+        pytest.param(b"_charset_=utf-8&a=1", [("_charset_", b"utf-8"), ("a", b"1")], id="_charset_ that says UTF-8"),
+    ],
+)
+def test_every_field_of_a_form_is_found(body: bytes, fields: list[tuple[str, bytes]]) -> None:
+    expected = tuple(Field(*field) for field in fields)
+    assert read(body, URLENCODED, kinds=FORM).fields == expected
+    assert query_fields(body, LIMITS) == expected
+
+
+@PROPERTY
+@given(pairs=st.lists(st.tuples(st.text(max_size=8), st.binary(max_size=12)), max_size=12), is_plus=st.booleans())
+def test_any_form_is_read_as_it_was_written(pairs: list[tuple[str, bytes]], is_plus: bool) -> None:
+    pairs = [(name, value) for name, value in pairs if name != "_charset_"]
+    body = urlencode(pairs) if is_plus else urlencode(pairs, quote_via=quote)
+    expected = tuple(Field(name, value) for name, value in pairs)
+    assert query_fields(body.encode(), LIMITS) == expected
+    if body:
+        assert read(body.encode(), URLENCODED, kinds=FORM).fields == expected
+
+
+@pytest.mark.parametrize("body", [b"_charset_=utf-7", b"a=1&%5Fcharset_=utf%2D16", b"_charset_", b"_charset_="])
+def test_a_form_does_not_choose_its_own_codec(body: bytes) -> None:
+    with pytest.raises(Unreadable, match="_charset_"):
+        read(body, URLENCODED, kinds=FORM)
+    with pytest.raises(Unreadable, match="_charset_"):
+        query_fields(body, LIMITS)
+
+
+def test_the_number_of_fields_is_bounded() -> None:
+    limits = Limits(fields=3)
+    assert len(read(b"a=1&a=2&a=3", URLENCODED, limits=limits, kinds=FORM).fields) == 3
+    assert len(query_fields(b"a&b&c", limits)) == 3
+    for over in (b"a=1&a=2&a=3&a=4", b"&&&"):
+        with pytest.raises(Oversize, match="more than 3"):
+            read(over, URLENCODED, limits=limits, kinds=FORM)
+        with pytest.raises(Oversize, match="more than 3"):
+            query_fields(over, limits)
+
+
+def test_an_empty_query_has_no_fields() -> None:
+    assert query_fields(b"", LIMITS) == ()
+
+
+# multipart/form-data
+
+
+def disposition(name: str | bytes = "a", filename: str | None = None) -> bytes:
+    raw = name if isinstance(name, bytes) else name.encode()
+    return b'Content-Disposition: form-data; name="%b"' % raw + (
+        b"" if filename is None else b'; filename="%b"' % filename.encode()
+    )
+
+
+def part(*lines: bytes, value: bytes = b"1") -> bytes:
+    return b"".join(line + b"\r\n" for line in lines) + b"\r\n" + value
+
+
+def multipart(*parts: bytes, boundary: bytes = b"BND", end: bytes = b"\r\n") -> bytes:
+    return b"".join(b"--%b\r\n%b\r\n" % (boundary, each) for each in parts) + b"--%b--" % boundary + end
+
+
+def read_parts(body: bytes, limits: Limits = LIMITS) -> tuple[Field, ...]:
+    return read(body, MULTIPART, kinds=FORM, limits=limits).fields
+
+
+plain_names = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters='"\\'), max_size=8
+)
+boundaries = st.from_regex(r"[0-9A-Za-z'()+_,./:=?-]{1,70}", fullmatch=True)
+part_types = st.none() | st.sampled_from(
+    [
+        b"text/plain",
+        b"image/png",
+        b"text/plain; charset=utf-8",
+        b'application/x; a="b c"',
+        b"TEXT/HTML;charset=US-ASCII",
+    ]
+)
+
+
+@PROPERTY
+@given(data=st.data(), boundary=boundaries, end=st.sampled_from([b"", b"\r\n"]))
+def test_any_multipart_form_is_read_as_it_was_written(data: st.DataObject, boundary: str, end: bytes) -> None:
+    expected, parts = [], []
+    values = st.binary(max_size=20) | st.sampled_from([b"\r\n", b"\r\n\r\n", b"--", b"\r\n--", b"a: b\r\n\r\nc"])
+    for _ in range(data.draw(st.integers(0, 5))):
+        name, filename = data.draw(plain_names), data.draw(st.none() | plain_names)
+        value, kind = data.draw(values), data.draw(part_types)
+        lines = [disposition(name, filename)] + ([b"content-type:" + kind] if kind else [])
+        parts.append(part(*data.draw(st.permutations(lines)), value=value))
+        expected.append(Field(name, value, filename))
+    assume(not any(b"--" + boundary.encode() in each for each in parts))
+    assume(all(field.name != "_charset_" for field in expected))
+    body = multipart(*parts, boundary=boundary.encode(), end=end)
+    document = read(body, b'multipart/form-data; boundary="%b"' % boundary.encode(), kinds=FORM)
+    assert document == Document(fields=tuple(expected))
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        pytest.param(part(disposition("a"), value=b""), Field("a", b""), id="empty value"),
+        pytest.param(part(disposition("a", ""), value=b"x"), Field("a", b"x", ""), id="empty file name"),
+        pytest.param(part(b'CONTENT-DISPOSITION:form-data;name="a"'), Field("a", b"1"), id="no blanks, upper case"),
+        pytest.param(part(disposition("a%22")), Field("a%22", b"1"), id="coded quote"),
+        pytest.param(part(disposition(" a ")), Field(" a ", b"1"), id="padded name"),
+        pytest.param(part(disposition("é", "ü.txt")), Field("é", b"1", "ü.txt"), id="beyond ASCII"),
+        pytest.param(
+            part(disposition("_charset_"), value=b"UTF-8"), Field("_charset_", b"UTF-8"), id="_charset_ UTF-8"
+        ),
+    ],
+)
+def test_a_plain_part_is_taken(body: bytes, field: Field) -> None:
+    assert read_parts(multipart(body)) == (field,)
+
+
+PLAIN: Final = part(disposition("a"))
+HIDDEN: Final = part(disposition("message"), value=PHRASE.encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"note\r\n" + multipart(PLAIN), id="text before the first boundary"),
+        pytest.param(HIDDEN + b"\r\n" + multipart(PLAIN), id="part before the first boundary"),
+        pytest.param(b"\r\n" + multipart(PLAIN), id="line end before the first boundary"),
+        pytest.param(multipart(PLAIN) + b"note", id="text after the last boundary"),
+        pytest.param(multipart(PLAIN) + HIDDEN, id="part after the last boundary"),
+        pytest.param(multipart(PLAIN) + multipart(HIDDEN), id="second form after the last boundary"),
+        pytest.param(multipart(PLAIN) + b"\r\n", id="second line end after the last boundary"),
+        pytest.param(multipart(PLAIN, end=b"\n"), id="bare line feed after the last boundary"),
+        pytest.param(b"--BND\r\n" + PLAIN, id="no last boundary"),
+        pytest.param(b"--BND\r\n" + PLAIN + b"\r\n--BND\r\n", id="last boundary that does not end"),
+        pytest.param(b"--BND", id="nothing but one boundary"),
+        pytest.param(HIDDEN, id="no boundary at all"),
+        pytest.param(multipart(HIDDEN, boundary=b"OTHER"), id="another boundary"),
+        pytest.param(multipart(PLAIN).replace(b"--BND\r\n", b"--BNDX\r\n"), id="longer boundary"),
+        pytest.param(multipart(PLAIN).replace(b"--BND\r\n", b"--BND \r\n"), id="padded boundary"),
+        pytest.param(multipart(PLAIN).replace(b"--BND--", b"--BND --"), id="padded last boundary"),
+        pytest.param(multipart(part(disposition(), value=b"x--BND\r\n" + HIDDEN)), id="boundary within a line"),
+        pytest.param(
+            multipart(part(disposition(), value=b"\n--BND\r\n" + HIDDEN)), id="boundary after a bare line feed"
+        ),
+        pytest.param(multipart(part(disposition(), value=b"\r\n--BNDX\r\n" + HIDDEN)), id="longer boundary in a value"),
+        pytest.param(multipart(PLAIN).replace(b"\r\n", b"\n"), id="bare line feeds"),
+        pytest.param(multipart(PLAIN).replace(b"\r\n\r\n", b"\n\n"), id="bare line feeds around the headers"),
+        pytest.param(multipart(b"1"), id="no headers"),
+        pytest.param(multipart(b"\r\n1\r\n\r\n2"), id="empty header block"),
+        pytest.param(multipart(disposition()), id="no end of the headers"),
+        pytest.param(multipart(disposition() + b"\r\n"), id="no value"),
+        pytest.param(multipart(part(b"Content-Type: text/plain")), id="no disposition"),
+        pytest.param(multipart(part(b"Content-Disposition: form-data;", b' name="a"')), id="folded header"),
+        pytest.param(multipart(part(disposition("x"), disposition("message"))), id="two dispositions"),
+        pytest.param(multipart(part(disposition(), *[b"Content-Type: text/plain"] * 2)), id="two types"),
+        pytest.param(multipart(part(disposition(), b"Content-Transfer-Encoding: base64")), id="transfer encoding"),
+        pytest.param(multipart(part(disposition(), b"Content-Length: 1")), id="another header"),
+        pytest.param(multipart(part(disposition(), b"Content-Type:")), id="empty type"),
+        pytest.param(multipart(part(disposition(), b"Content-Type: text")), id="malformed type"),
+        pytest.param(multipart(part(disposition(), b"Content-Type: text/plain; charset=utf-7")), id="charset"),
+        pytest.param(multipart(part(disposition(), b"Content-Type: text/plain; charset=unicode_escape")), id="codec"),
+        pytest.param(multipart(part(disposition(), b"Content-Type: text/plain; charset*=''utf-7")), id="coded charset"),
+        pytest.param(multipart(part(disposition() + b"; name*=utf-8''message")), id="extended name"),
+        pytest.param(multipart(part(b'Content-Disposition: form-data; name*0="m"; name*1="e"')), id="continued name"),
+        pytest.param(multipart(part(disposition() + b"; filename*=utf-8''x")), id="extended file name"),
+        pytest.param(multipart(part(disposition("a", "b") + b"; filename*=utf-8''x")), id="both file names"),
+        pytest.param(multipart(part(disposition() + b'; name="message"')), id="two names"),
+        pytest.param(multipart(part(disposition("a", "b") + b'; filename="c"')), id="two file names"),
+        pytest.param(multipart(part(disposition() + b"; filename=x")), id="file name without quotes"),
+        pytest.param(multipart(part(disposition() + b"; filename=")), id="file name without a value"),
+        pytest.param(multipart(part(disposition() + b"; filename")), id="bare file name"),
+        pytest.param(multipart(part(disposition() + b"; x=y")), id="unknown parameter"),
+        pytest.param(multipart(part(disposition() + b";")), id="trailing semicolon"),
+        pytest.param(multipart(part(b'Content-Disposition: form-data; filename="b"; name="a"')), id="file name first"),
+        pytest.param(multipart(part(b"Content-Disposition: form-data; name=a")), id="name without quotes"),
+        pytest.param(multipart(part(b"Content-Disposition: form-data")), id="no name"),
+        pytest.param(multipart(part(b'Content-Disposition: attachment; name="a"')), id="not form-data"),
+        pytest.param(multipart(part(b'Content-Disposition : form-data; name="a"')), id="blank before the colon"),
+        pytest.param(multipart(part(disposition("m\\essage"))), id="backslash in the name"),
+        pytest.param(multipart(part(disposition('m\\"essage'))), id="escaped quote in the name"),
+        pytest.param(multipart(part(disposition("a", "b\\c"))), id="backslash in the file name"),
+        pytest.param(multipart(part(disposition("a\x00"))), id="NUL in the name"),
+        pytest.param(multipart(part(disposition("a\n"))), id="line feed in the name"),
+        pytest.param(multipart(part(disposition("a", "b\t"))), id="tab in the file name"),
+        pytest.param(multipart(part(disposition(b"\xff"))), id="name that is not UTF-8"),
+        pytest.param(multipart(part(disposition(b'a"; filename="\xff'))), id="file name that is not UTF-8"),
+        pytest.param(multipart(part(disposition("_charset_"), value=b"utf-7")), id="_charset_"),
+    ],
+)
+def test_an_odd_multipart_form_is_refused(body: bytes) -> None:
+    with pytest.raises(Unreadable):
+        read_parts(body)
+
+
+def test_the_number_of_parts_is_bounded() -> None:
+    limits = Limits(parts=2)
+    assert len(read_parts(multipart(PLAIN, PLAIN), limits)) == 2
+    with pytest.raises(Oversize, match="more than 2"):
+        read_parts(multipart(PLAIN, PLAIN, PLAIN), limits)
+
+
+def test_the_headers_of_a_part_are_bounded() -> None:
+    size = len(disposition()) + 6  # with the line ends around them
+    assert read_parts(multipart(PLAIN), Limits(part_head=size)) == (Field("a", b"1"),)
+    with pytest.raises(Unreadable, match="too long"):
+        read_parts(multipart(PLAIN), Limits(part_head=size - 1))
+
+
+# Text, and bodies with two readings
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        pytest.param(f"{PHRASE} é\x00\n".encode(), f"{PHRASE} é\x00\n", id="as it is"),
+        pytest.param(b'{"a": 1}', '{"a": 1}', id="even where it looks like JSON"),
+        pytest.param(b"\xef\xbb\xbfa", "a", id="without its byte order mark"),
+    ],
+)
+def test_a_text_is_taken_whole(body: bytes, text: str) -> None:
+    assert read(body, b"text/plain", kinds=TEXT) == Document(text=text)
+
+
+@pytest.mark.parametrize("body", [b"a\xff", "a".encode("utf-16"), b"\xed\xa0\x80"])
+def test_a_text_that_is_not_utf8_is_refused(body: bytes) -> None:
+    with pytest.raises(Unreadable, match="not UTF-8 at byte"):
+        read(body, b"text/plain", kinds=TEXT)
+
+
+BOTH: Final = b'{"message":"seven","x":"&message=lanterns&"}'
+
+
+@pytest.mark.parametrize("content_type", [b"application/json", URLENCODED])
+def test_a_body_with_two_readings_gives_both(content_type: bytes) -> None:
+    document = read(BOTH, content_type, kinds=JSON | FORM)
+    assert document.has_json
+    assert document.json == {"message": "seven", "x": "&message=lanterns&"}
+    assert Field("message", b"lanterns") in document.fields
+
+
+def test_a_rule_for_one_kind_reads_that_kind_only() -> None:
+    assert read(BOTH, b"application/json", kinds=JSON) == Document(json=json.loads(BOTH), has_json=True)
+    assert not read(BOTH, URLENCODED, kinds=FORM).has_json
+
+
+def test_a_plain_body_has_one_reading() -> None:
+    assert read(b'{"a": "b"}', b"application/json", kinds=JSON | FORM).fields == ()
+    assert read(b"message=hello%20you&x", URLENCODED, kinds=JSON | FORM) == Document(
+        fields=(Field("message", b"hello you"), Field("x", b""))
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"message": "seven", "message": "lanterns"}', id="repeated key"),
+        pytest.param(b'{"message": "seven", "x": NaN}', id="NaN"),
+        pytest.param(b'{"message": "seven", "x": ' + b"[" * 80 + b"]" * 80 + b"}", id="too deep"),
+        pytest.param('{"message": "seven"}'.encode("utf-16"), id="UTF-16"),
+        pytest.param('{"message": "seven"}'.encode("utf-16-le"), id="UTF-16 without a mark"),
+        pytest.param(b'{"message": "seven \xed\xa0\x80"}', id="encoded surrogate"),
+    ],
+)
+def test_json_with_an_uncertain_reading_is_refused_in_a_form_too(body: bytes) -> None:
+    with pytest.raises(RequestError):
+        read(body, URLENCODED, kinds=JSON | FORM)
+
+
+def test_a_form_with_too_many_values_for_json_is_refused() -> None:
+    with pytest.raises(Oversize):
+        read(b"[1,2,3,4]", URLENCODED, kinds=JSON | FORM, limits=Limits(nodes=3))
+
+
+# Limits
+
+
+@pytest.mark.parametrize("name", ["body", "depth", "nodes", "fields", "parts", "part_head", "texts", "characters"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "9", None])
+def test_a_limit_is_a_whole_number_above_zero(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Limits(**{name: value})
+    assert caught.value.key == name
+    assert repr(value) in caught.value.problem
+
+
+def test_no_depth_is_taken_that_readers_cannot_walk() -> None:
+    assert Limits(depth=90).depth == 90
+    with pytest.raises(ConfigError) as caught:
+        Limits(depth=91)
+    assert caught.value.key == "depth"

@@ -1,0 +1,588 @@
+"""Which rule a request meets: screening rules match wide, exemptions to the letter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prescreen.errors import ConfigError
+from prescreen.match import RuleSet
+from prescreen.model import Action, Head
+from prescreen.rule import Rule
+
+PROPERTY: Final = settings(max_examples=200, deadline=None, derandomize=True)
+
+
+def rule(match: str) -> Rule:
+    return Rule(match, json="$.message")
+
+
+def exempt(match: str) -> Rule:
+    return Rule(match, exempt=True)
+
+
+def found(
+    rules: Sequence[Rule],
+    method: str,
+    path: str,
+    root_path: str = "",
+    *,
+    has_body: bool = True,
+    has_coded_slash: bool = False,
+) -> str | None:
+    """The `match` of the rules that screen this request."""
+    head = Head(method, path, root_path, has_body=has_body, has_coded_slash=has_coded_slash)
+    chosen = RuleSet(rules).find(head)
+    return " + ".join(each.match for each in chosen) or None
+
+
+CHAT: Final = [rule("POST /chat")]
+
+
+# Paths
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/chat",
+        "/chat\n",
+        "/chat\r\n",
+        "/chat/",
+        "/chat//",
+        "//chat",
+        "///chat//",
+        "chat",
+        "/CHAT",
+        "/cHaT/",
+        "/chat\x85",
+        "/chat\x00",
+        "/chat\x7f",
+        "/chat\xa0",
+        "/chat\ufffd",
+        b"/chat\xff".decode(errors="surrogateescape"),
+        "/ch\x1fat",
+        "/chat\u200b",
+        "/chat ",
+        "/ chat\t",
+        "/%63hat",
+        "/%2fchat",
+        "/chat%0a",
+        "/chat%2f",
+        "/chat#part",
+        "/chat?a=b",
+        "/chat/#/x",
+        "http://other/chat",
+        "http://other:8000//chat/",
+        "HTTPS://Other/CHAT",
+        "ws+x-1.0://other/chat",
+        "/%43HAT",
+        "/ch\u00adat",
+    ],
+    ids=repr,
+)
+def test_no_spelling_of_a_path_slips_past_its_rule(path: str) -> None:
+    assert found(CHAT, "POST", path) == "POST /chat"
+
+
+@pytest.mark.parametrize(
+    ("match", "path", "root_path"),
+    [
+        ("POST /chat", "/api/chat", "/api"),
+        ("POST /chat", "/chat", "/api"),
+        ("POST /chat", "/api//chat/", "/api/"),
+        ("POST /chat", "/API/Chat", "/api"),
+        ("POST /chat", "//api/chat", "api"),
+        ("POST /chat", "/v1/api/chat", "/v1/api"),
+        ("POST /chat", "/v1//api/chat\n", "/v1/api"),
+        ("POST /chat", "http://other/api/chat", "/api"),
+        ("POST /api/chat", "/api/chat", "/api"),
+        ("POST /api/chat", "/chat", "/api"),
+        ("POST /api/chat", "/api/api/chat", "/api"),
+        ("POST /api/{id}", "/7", "/api"),
+        ("POST /posts/{id}/comments", "/api/posts//comments", "/api"),
+        ("POST /", "/api", "/api"),
+        ("POST /", "/api/", "/api"),
+        ("POST /api", "/", "/api"),
+    ],
+)
+def test_a_rule_names_its_path_with_or_without_the_mount(match: str, path: str, root_path: str) -> None:
+    assert found([rule(match)], "POST", path, root_path) == match
+
+
+@pytest.mark.parametrize("path", ["/", "", "/chats", "/cha", "/chat/history", "/v1/chat", "/health", "/chat.json"])
+def test_another_path_is_left_alone(path: str) -> None:
+    assert found(CHAT, "POST", path) is None
+    assert RuleSet(CHAT).on_path(path) == ()
+
+
+def test_a_mount_does_not_make_another_path_match() -> None:
+    # Cut off by the letter, as some frameworks do, this is "chat".
+    assert found(CHAT, "POST", "/apichat", "/api") == "POST /chat"
+    assert found(CHAT, "POST", "/v1/chat", "/api") is None
+
+
+@pytest.mark.parametrize(
+    "path, root_path",  # noqa: PT006  # one string reads better here
+    [
+        pytest.param("http://other/chat#part", "", id="absolute form and a fragment"),
+        pytest.param("http://other/%63hat", "", id="absolute form and percent-coding"),
+        pytest.param("/%63hat#part", "", id="percent-coding and a fragment"),
+        pytest.param("/chat%23part", "", id="a fragment that is percent-coded twice"),
+        pytest.param("/apihttp://other/chat", "/api", id="a mount put before an absolute form"),
+    ],
+)
+def test_spellings_combine(path: str, root_path: str) -> None:
+    assert found(CHAT, "POST", path, root_path) == "POST /chat"
+
+
+INVISIBLE: Final = ["\n", "\r", "\t", " ", "\x00", "\x1b", "\x7f", "\x85", "\xa0", "\ufffd", "\udc80", "\u200b"]
+
+
+def respell(data: st.DataObject, path: str) -> str:
+    """The path, otherwise written, in ways that some server and framework take for the same."""
+    for _ in range(data.draw(st.integers(0, 6))):
+        at = data.draw(st.integers(0, len(path) - 1))
+        match data.draw(st.sampled_from(["slash", "trailing", "case", "invisible", "coded"])):
+            case "slash":
+                path = path.replace("/", "//", 1) if at % 2 else path[:at] + path[at:].replace("/", "//", 1)
+            case "trailing":
+                path += "/"
+            case "case":
+                path = path[:at] + path[at].swapcase() + path[at + 1 :]
+            case "invisible":
+                path = path[:at] + data.draw(st.sampled_from(INVISIBLE)) + path[at:]
+            case "coded":  # as sent, and undone by the server
+                coded = "".join(f"%{ord(c):02x}" if c.isascii() and c.isalpha() else c for c in path[:at])
+                path = unquote(coded, errors="surrogateescape") + path[at:]
+    return path
+
+
+@PROPERTY
+@given(data=st.data())
+def test_no_rewriting_of_a_path_slips_past_its_rule(data: st.DataObject) -> None:
+    root_path = data.draw(st.sampled_from(["", "/api", "/v1/api", "/API/"]))
+    prefix = data.draw(st.sampled_from(["", root_path.rstrip("/")]))
+    path = respell(data, prefix + "/Posts/new/comments")
+    if data.draw(st.booleans()):
+        path = data.draw(st.sampled_from(["http://other", "HTTPS://user@other:8080"])) + "/" + path.lstrip("/")
+    for match in ("POST /posts/new/comments", "POST /posts/{id}/comments", "POST /posts/{rest:path}", "POST *"):
+        assert found([rule(match)], "POST", path, root_path) == match
+
+
+@PROPERTY
+@given(name=st.text(min_size=1, max_size=6).filter(lambda name: not re.search(r"[\s/#?{}<%*\\]", name)))
+def test_a_rule_written_in_any_letters_matches_its_own_path(name: str) -> None:
+    for template in (f"/x/{name}", f"/x/{quote(name, errors='surrogatepass')}"):
+        assert found([rule(f"POST {template}")], "POST", f"/x/{name}") is not None
+
+
+# Templates
+
+
+@pytest.mark.parametrize(
+    ("match", "matching", "others"),
+    [
+        pytest.param(
+            "POST /posts/{id}/comments",
+            ["/posts/7/comments", "/posts/a-b/comments/", "/posts//comments"],
+            ["/posts/comments", "/posts/7/8/comments", "/posts/7", "/posts/7/comments/1"],
+            id="parameter",
+        ),
+        pytest.param("POST /posts/{id:int}", ["/posts/7", "/posts/seven"], ["/posts/7/8"], id="converter"),
+        pytest.param("POST /posts/{slug}.json", ["/posts/a.json", "/posts/a"], ["/posts"], id="part of a segment"),
+        pytest.param(
+            "POST /files/{rest:path}",
+            ["/files/a", "/files/a/b/c", "/files/", "/files", "//Files//a"],
+            ["/", "/filesystem", "/file"],
+            id="rest",
+        ),
+        pytest.param("POST /files/*", ["/files/a", "/files/a/b", "/files"], ["/other"], id="star at the end"),
+        pytest.param("POST /f/x{rest:path}", ["/f/xa/b", "/f/x"], ["/g"], id="rest within a segment"),
+        pytest.param("POST *", ["/", "/a", "/a/b/c", "", "chat", "//", "http://other"], [], id="everything"),
+        pytest.param("POST /*", ["/", "/a/b"], [], id="everything below the root"),
+        pytest.param("POST /", ["/", "//", "", "http://other", "http://other/"], ["/a"], id="root"),
+        pytest.param("POST /chat/", ["/chat", "/chat/"], ["/chat/a"], id="trailing slash"),
+        pytest.param("POST //a//b", ["/a/b"], ["/b"], id="doubled slashes"),
+        pytest.param("POST /caf%C3%A9", ["/café", "/CAFÉ"], ["/cafe"], id="percent-coded"),
+        pytest.param("POST /Straße", ["/straße", "/STRASSE"], ["/strase"], id="folded case"),
+        pytest.param("POST /a/{_x1}/{y}", ["/a/b/c"], ["/a/b"], id="two parameters"),
+    ],
+)
+def test_a_template_matches_its_paths_and_no_others(match: str, matching: list[str], others: list[str]) -> None:
+    assert [found([rule(match)], "POST", path) for path in matching] == [match] * len(matching)
+    assert [found([rule(match)], "POST", path) for path in others] == [None] * len(others)
+
+
+@pytest.mark.parametrize("length", [1, 255, 256, 257, 5000])
+def test_a_path_of_any_length_is_matched(length: int) -> None:
+    rules = RuleSet([rule("POST /posts/{id}/comments"), rule("PUT /chat")])
+    for _ in range(2):
+        assert rules.on_path(f"/posts/{'7' * length}/comments") == rules.rules[:1]
+        assert rules.on_path(f"/{'/' * length}chat") == rules.rules[1:]
+        assert rules.on_path(f"/{'x' * length}") == ()
+
+
+def test_the_same_path_is_another_one_under_another_mount() -> None:
+    rules = RuleSet([rule("POST /chat"), rule("POST /api/v1")])
+    for _ in range(2):
+        assert rules.on_path("/api/chat") == ()
+        assert rules.on_path("/api/chat", "/api") == rules.rules[:1]
+        assert rules.on_path("/v1", "/api") == rules.rules[1:]
+
+
+def test_the_first_rule_that_matches_wins() -> None:
+    rules = [rule("POST /posts/new"), rule("POST /posts/{id}"), rule("POST /posts/{rest:path}"), rule("POST *")]
+    for path, match in [
+        ("/posts/new", "POST /posts/new"),
+        ("/posts/7", "POST /posts/{id}"),
+        ("/posts/7/8", "POST /posts/{rest:path}"),
+        ("/other", "POST *"),
+    ]:
+        assert found(rules, "POST", path) == match
+    assert found([rules[1], rule("PUT /posts/new")], "PUT", "/posts/new") == "PUT /posts/new"
+    assert RuleSet(rules).on_path("/posts/new") == tuple(rules)
+
+
+@pytest.mark.parametrize("path", ["/posts/NEW", "/posts/new/", "/posts/new%20", "/posts//new", "posts/new"])
+def test_a_path_that_is_spelled_oddly_is_screened_by_every_rule_that_it_may_be_about(path: str) -> None:
+    rules = [rule("POST /posts/new"), rule("POST /posts/{id}"), rule("PUT /posts/new"), rule("POST /other")]
+    together = found(rules, "POST", path)
+    assert together is not None
+    assert {"POST /posts/new", "POST /posts/{id}"} <= set(together.split(" + "))
+
+
+def test_under_a_mount_the_first_rule_of_either_reading_screens() -> None:
+    rules = [rule("POST /{tenant}/chat"), rule("POST /chat"), rule("POST *")]
+    assert found(rules, "POST", "/acme/chat", "/acme") == "POST /{tenant}/chat + POST /chat"
+    assert found(rules, "POST", "/acme/chat") == "POST /{tenant}/chat"
+
+
+# Methods
+
+
+@pytest.mark.parametrize(
+    ("match", "methods", "others"),
+    [
+        pytest.param("POST /x", ["POST", "post", "Post", " post "], ["GET", "PUT", "OPTIONS", "QUERY"], id="one"),
+        pytest.param("POST,PUT /x", ["POST", "PUT", "put"], ["PATCH"], id="several"),
+        pytest.param("post, put /x", ["POST", "PUT"], ["PATCH"], id="blanks and lower case"),
+        pytest.param("* /x", ["POST", "GET", "DELETE", "FOO"], [], id="star"),
+        pytest.param("POST,* /x", ["POST", "GET"], [], id="star among others"),
+        pytest.param("/x", ["POST", "GET", "DELETE", "FOO"], [], id="none"),
+        pytest.param("GET /x", ["GET", "HEAD", "head"], ["POST"], id="GET covers HEAD"),
+        pytest.param("HEAD /x", ["HEAD", "GET"], ["POST"], id="HEAD covers GET"),
+        pytest.param("POST /x", ["FOO", "", "POSTX", "P\u00d6ST"], [], id="made up"),
+    ],
+)
+def test_a_rule_is_about_its_methods(match: str, methods: list[str], others: list[str]) -> None:
+    for method in methods:
+        assert found([rule(match)], method, "/x", has_body=False) == match
+    for method in others:
+        assert found([rule(match)], method, "/x", has_body=False) is None
+
+
+def test_a_body_under_a_method_that_no_rule_names_is_screened_by_all_of_the_path() -> None:
+    rules = [exempt("POST /x"), rule("PUT /x"), rule("POST,PATCH /x"), rule("POST *")]
+    for method in ("GET", "DELETE", "OPTIONS", "HEAD"):
+        assert found(rules, method, "/x", has_body=True) == "PUT /x + POST,PATCH /x + POST *"
+        assert found(rules, method, "/x", has_body=False) is None
+        assert found(rules, method, "/y", has_body=True) == "POST *"
+    assert found([exempt("POST /x")], "GET", "/x", has_body=True) is None
+
+
+# Exemptions
+
+
+@pytest.mark.parametrize(
+    ("match", "path", "root_path"),
+    [
+        ("GET /health", "/health", ""),
+        ("GET /health", "/api/health", "/api"),
+        ("GET /api/health", "/api/health", "/api"),
+        ("GET /api/health", "/api/health", ""),
+        ("* /health", "/health", ""),
+        ("/health", "/health", ""),
+        ("GET /health/", "/health/", ""),
+        ("GET /static/*", "/static/a/b.css", ""),
+        ("GET /static/{rest:path}", "/static/", ""),
+        ("GET /items/{id:int}", "/items/42", ""),
+        ("GET /items/{id}", "/items/forty-two", ""),
+        ("GET /items/{name}.css", "/items/a.css", ""),
+        ("GET /a.b/{x}", "/a.b/c", ""),
+        ("GET *", "/anything/else", ""),
+        ("GET /Straße", "/Straße", ""),
+    ],
+)
+def test_an_exempt_route_is_not_screened(match: str, path: str, root_path: str) -> None:
+    assert found([exempt(match), rule("GET,PUT *")], "GET", path, root_path, has_body=False) is None
+
+
+def test_a_body_where_none_belongs_is_not_exempt() -> None:
+    rules = [exempt("GET /health"), exempt("* /ready"), rule("POST *")]
+    assert found(rules, "GET", "/health", has_body=False) is None
+    assert found(rules, "GET", "/health", has_body=True) == "POST *"
+    assert found(rules, "GET", "/ready", has_body=True) is None
+
+
+@pytest.mark.parametrize(
+    ("match", "method", "path", "root_path"),
+    [
+        pytest.param("GET /health", *request, id=f"{' '.join(request)!r}")
+        for request in [
+            ("GET", "/health/", ""),
+            ("GET", "/HEALTH", ""),
+            ("GET", "//health", ""),
+            ("GET", "health", ""),
+            ("GET", "/health\n", ""),
+            ("GET", "/health\x00", ""),
+            ("GET", "/health ", ""),
+            ("GET", "/health\xa0", ""),
+            ("GET", "/health#", ""),
+            ("GET", "/health?", ""),
+            ("GET", "/%68ealth", ""),
+            ("GET", "http://other/health", ""),
+            ("GET", "/health.", ""),
+            ("GET", "/healthy", ""),
+            ("GET", "/chat/health", ""),
+            ("GET", "/api/health", ""),
+            ("GET", "/apihealth", "/api"),
+            ("GET", "/API/health", "/api"),
+            ("get", "/health", ""),
+            ("PUT", "/health", ""),
+            ("FOO", "/health", ""),
+        ]
+    ]
+    + [
+        pytest.param(match, "GET", path, "", id=f"{match} {path!r}")
+        for match, path in [
+            ("GET /static/*", "/static/../chat"),
+            ("GET /static/*", "/static/./chat"),
+            ("GET /static/*", "/static/a/.."),
+            ("GET /static/*", "/static/."),
+            ("GET /static/*", "/static//a"),
+            ("GET /static/*", "/static\\..\\chat"),
+            ("GET /static/*", "/static/%2e%2e/chat"),
+            ("GET /static/*", "/static"),
+            ("GET /static/*", "/staticx/a"),
+            ("GET /items/{id:int}", "/items/new"),
+            ("GET /items/{id:int}", "/items/٣"),
+            ("GET /items/{id:int}", "/items/4/2"),
+            ("GET /items/{id}", "/items/"),
+            ("GET /items/{id}", "/items/4/2"),
+            ("GET /items/{name}.css", "/items/a.js"),
+            ("GET /items/{name}.css", "/items/axcss"),
+            ("GET *", "//"),
+            ("GET *", "chat"),
+        ]
+    ],
+)
+def test_an_exemption_covers_nothing_but_its_own_spelling(match: str, method: str, path: str, root_path: str) -> None:
+    assert found([exempt(match), rule("GET,PUT *")], method, path, root_path) == "GET,PUT *"
+
+
+def test_a_path_with_a_coded_slash_is_not_exempt() -> None:
+    rules = [exempt("POST /items/{id}/{part}"), rule("POST *")]
+    assert found(rules, "POST", "/items/1/2") is None
+    assert found(rules, "POST", "/items/1/2", has_coded_slash=True) == "POST *"
+
+
+# Misuse is found when the rules are built
+
+
+@pytest.mark.parametrize(
+    ("match", "hint"),
+    [
+        pytest.param("", "POST /chat", id="empty"),
+        pytest.param("POST", "no path", id="only a method"),
+        pytest.param("POST chat", "no path", id="no slash"),
+        pytest.param("/chat POST", "no path", id="the wrong way round"),
+        pytest.param("^/chat$", "no path", id="regular expression"),
+        pytest.param("FETCH /chat", "not a method", id="unknown method"),
+        pytest.param("POST PUT /chat", "POST,PUT /chat", id="methods without a comma"),
+        pytest.param("POST,, /chat", "not a method", id="doubled comma"),
+        pytest.param("POST /a/<id>", "{name}", id="angle brackets"),
+        pytest.param("POST /{rest:path}/b", "comes last", id="rest before the end"),
+        pytest.param("POST /*/b", "comes last", id="star before the end"),
+        pytest.param("POST /{a}{b}", "is no segment", id="two parameters in a segment"),
+        pytest.param(5, "not text", id="a number"),
+        pytest.param(None, "not text", id="None"),
+        pytest.param("POST /posts/{post-id}", "", id="odd parameter name"),
+        pytest.param("POST /posts/{}", "", id="parameter without a name"),
+        pytest.param("POST /posts/{id", "", id="unclosed parameter"),
+        pytest.param("POST /posts/id}", "", id="unopened parameter"),
+        pytest.param("POST /posts/{id:}", "", id="parameter without its converter"),
+        pytest.param("POST /chat*", "", id="star within a segment"),
+        pytest.param("POST /chat?a=b", "", id="query"),
+        pytest.param("POST /chat#part", "", id="fragment"),
+    ],
+)
+def test_a_match_that_cannot_work_is_refused(match: Any, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rule(match)
+    assert caught.value.key == "match"
+    assert hint in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("rules", "index"),
+    [
+        pytest.param(["POST /chat", "POST /chat"], 1, id="the same"),
+        pytest.param(["POST /chat", "POST /CHAT/"], 1, id="the same, otherwise written"),
+        pytest.param(["GET /x", "POST /posts/{id}", "POST /posts/new"], 2, id="parameter"),
+        pytest.param(["POST /posts/{id}", "POST /posts/{name}"], 1, id="parameter of another name"),
+        pytest.param(["POST /posts/{rest:path}", "POST /posts/{id}/x"], 1, id="rest"),
+        pytest.param(["POST /posts/*", "POST /posts"], 1, id="rest that may be empty"),
+        pytest.param(["POST /posts/*", "POST /posts/a/*"], 1, id="rest before a narrower rest"),
+        pytest.param(["* *", "POST /chat"], 1, id="everything"),
+        pytest.param(["/chat", "POST,PUT /chat"], 1, id="every method"),
+        pytest.param(["POST,PUT /chat", "PUT /chat"], 1, id="more methods"),
+        pytest.param(["GET /chat", "HEAD /chat"], 1, id="GET before HEAD"),
+    ],
+)
+def test_a_rule_that_can_never_match_is_refused(rules: list[str], index: int) -> None:
+    with pytest.raises(ConfigError, match="can never match") as caught:
+        RuleSet([rule(match) for match in rules])
+    assert caught.value.key == f"rules[{index}].match"
+    assert "put the narrower rule first" in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ["POST /posts/new", "POST /posts/{id}", "POST /posts/*", "POST *"],
+        ["POST /chat", "PUT /chat", "/chat"],
+        ["POST /chat", "POST,PUT /chat"],
+        ["POST /a/{x}", "POST /{x}/a"],
+        ["POST /a/{x}", "POST /a/*"],
+        ["POST /{x}", "POST /a/b"],
+        ["POST /a/b", "POST /a"],
+        ["POST /a", "POST /a/b"],
+    ],
+)
+def test_rules_that_overlap_in_part_are_taken(rules: list[str]) -> None:
+    assert [each.match for each in RuleSet([rule(match) for match in rules]).rules] == rules
+
+
+def test_an_exemption_shadows_its_own_route_only() -> None:
+    shadowed = [
+        (exempt("POST /chat"), rule("POST /chat")),
+        (rule("POST *"), exempt("POST /chat")),
+        (exempt("* *"), rule("POST /chat")),
+        (exempt("/posts/*"), rule("POST /posts/new")),
+        (exempt("POST /posts/{rest:path}"), rule("POST /posts/new/{id}")),
+        (exempt("POST /posts/{id}"), rule("POST /posts/new")),
+        (exempt("POST /posts/{id}"), exempt("POST /posts/{name}")),
+    ]
+    for rules in shadowed:
+        with pytest.raises(ConfigError, match="can never match"):
+            RuleSet(rules)
+    for first, second in [
+        ("POST /posts/{id:int}", "POST /posts/new"),
+        ("POST /posts/{name}.css", "POST /posts/new"),
+        ("POST /posts/{id}", "POST /posts/new/draft"),
+        ("PUT /posts/{id}", "POST /posts/new"),
+    ]:
+        path = second.removeprefix("POST ")
+        assert found([exempt(first), rule(second)], "POST", path) == second
+
+
+@pytest.mark.parametrize("key", ["json", "form", "query"])
+@pytest.mark.parametrize("value", [5, None, [1], ["a", None], [""], "", {"a"}, b"a", {"a": 1}])
+def test_places_are_a_list_of_names(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Rule("POST /x", **{key: value})
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize("key", ["json", "form", "query"])
+def test_one_place_may_be_written_without_a_list(key: str) -> None:
+    one: Any = {key: "$.a"}
+    several: Any = {key: ["$.a"]}
+    assert getattr(Rule("POST /x", **one), key) == ("$.a",)
+    assert Rule("POST /x", **one) == Rule("POST /x", **several)
+
+
+@pytest.mark.parametrize("key", ["on_unreadable", "on_oversize"])
+def test_an_action_is_one_of_three(key: str) -> None:
+    written: Any = {key: "flag"}
+    assert getattr(Rule("POST /x", json="$", **written), key) is Action.FLAG
+    wrong: Any
+    for wrong in ({key: "pass"}, {key: None}, {key: []}, {key: 1}):
+        with pytest.raises(ConfigError, match="'allow', 'flag' or 'reject'") as caught:
+            Rule("POST /x", json="$", **wrong)
+        assert caught.value.key == key
+
+
+def test_a_rule_has_places_or_is_exempt() -> None:
+    with pytest.raises(ConfigError, match="names no place to look") as caught:
+        Rule("POST /x")
+    assert caught.value.key == "match"
+    with pytest.raises(ConfigError, match="exempt rule names no places"):
+        Rule("POST /x", json="$", exempt=True)
+
+
+def test_the_kinds_of_body_are_the_places_named() -> None:
+    assert Rule("POST /x", json="$", text=True).kinds == {"json", "text"}
+    assert Rule("POST /x", form="a").kinds == {"form"}
+    assert Rule("GET /x", query="a").kinds == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"), [(None, None), (10, 10), ("2KiB", 2048), ("1.5 kB", 1500), ("1MiB", 1 << 20)]
+)
+def test_a_rule_has_its_own_body_limit_or_none(value: int | str | None, limit: int | None) -> None:
+    assert Rule("POST /x", json="$", max_body=value).limit == limit
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "", "big", "5", "5 elephants", "-1B", "1e3B", "0.5B", 0.5, [1]])
+def test_a_body_limit_that_is_no_size_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match="is not a size") as caught:
+        Rule("POST /x", json="$", max_body=value)
+    assert caught.value.key == "max_body"
+
+
+# A thousand rules
+
+SEGMENTS: Final = [*"abcdefghi", "{p}"]
+METHODS: Final = ["POST", "PUT", "*", "GET,PATCH"]
+THOUSAND: Final = [
+    rule(f"{METHODS[number % 4]} /{'/'.join(segments)}")
+    for number, segments in enumerate(sorted(product(SEGMENTS, repeat=3), key=lambda each: each.count("{p}")))
+]
+COMPILED: Final = RuleSet(THOUSAND)
+
+
+def linear(method: str, segments: Sequence[str], *, has_body: bool) -> tuple[Rule, ...]:
+    """The obvious search, rule by rule."""
+    on_path = []
+    for each in THOUSAND:
+        methods, _, template = each.match.partition(" ")
+        if all(one in ("{p}", other) for one, other in zip(template[1:].split("/"), segments, strict=True)):
+            on_path.append(each)
+            if methods == "*" or method in methods.split(",") or (method == "HEAD" and "GET" in methods):
+                return (each,)
+    return tuple(on_path) if has_body else ()
+
+
+@PROPERTY
+@given(
+    segments=st.tuples(*[st.sampled_from([*"abcdefghi", "z"])] * 3),
+    method=st.sampled_from(["POST", "PUT", "GET", "HEAD", "PATCH", "DELETE"]),
+    has_body=st.booleans(),
+)
+def test_among_a_thousand_rules_the_right_one_is_found(
+    segments: tuple[str, str, str], method: str, has_body: bool
+) -> None:
+    assert len(THOUSAND) == 1000
+    wanted = linear(method, segments, has_body=has_body)
+    assert COMPILED.find(Head(method, f"/{'/'.join(segments)}", has_body=has_body)) == wanted
+    assert set(wanted) <= set(COMPILED.find(Head(method, f"//{'//'.join(segments).upper()}/", has_body=has_body)))
+    assert COMPILED.find(Head(method, f"/{'/'.join(segments[:2])}", has_body=has_body)) == ()

@@ -1,0 +1,416 @@
+"""From documents to texts: everything at the named places, each once, at a pointer that resolves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from prescreen.decode import decode
+from prescreen.document import Document, Field, Limits
+from prescreen.errors import ConfigError, Oversize, Unreadable
+from prescreen.model import Head, Image, Item, Text
+from prescreen.paths import Places
+
+LIMITS: Final = Limits()
+PROPERTY: Final = settings(max_examples=150, deadline=None, derandomize=True)
+PICTURE: Final = "https://pictures.example/lantern.png"
+
+
+def places(*json_paths: str, form: Iterable[str] = (), query: Iterable[str] = (), text: bool = False) -> Places:
+    return Places(json=json_paths, form=form, query=query, text=text)
+
+
+def items(document: object, *paths: str, limits: Limits = LIMITS) -> tuple[Item, ...]:
+    return places(*paths).items(Document(json=document, has_json=True), (), limits)
+
+
+def texts(document: object, *paths: str) -> dict[str, str]:
+    """Pointer to value of every text; fails where there is anything else or a pointer twice."""
+    found = items(document, *paths)
+    assert all(isinstance(item, Text) for item in found)
+    by_pointer = {item.pointer: item.value for item in found if isinstance(item, Text)}
+    assert len(by_pointer) == len(found)
+    return by_pointer
+
+
+def fields_of(document: Document, found: Places, query: Iterable[Field] = ()) -> list[tuple[str, str]]:
+    return [(item.pointer, item.value) for item in found.items(document, query, LIMITS) if isinstance(item, Text)]
+
+
+CHAT: Final = {
+    "user": "u-1",
+    "messages": [
+        {"role": "system", "content": "be kind"},
+        {"role": "user", "content": "hello"},
+        {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "input_text", "text": "two"}]},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        pytest.param("$.user", {"/user": "u-1"}, id="name"),
+        pytest.param("$['user']", {"/user": "u-1"}, id="quoted name"),
+        pytest.param("$.messages[0].content", {"/messages/0/content": "be kind"}, id="index"),
+        pytest.param("$.messages[-2].content", {"/messages/1/content": "hello"}, id="index from the end"),
+        pytest.param("$.messages[:2].role", {"/messages/0/role": "system", "/messages/1/role": "user"}, id="slice"),
+        pytest.param(
+            "$.messages[*].content",
+            {
+                "/messages/0/content": "be kind",
+                "/messages/1/content": "hello",
+                "/messages/2/content/0/text": "one",
+                "/messages/2/content/1/text": "two",
+            },
+            id="every message",
+        ),
+        pytest.param(
+            "$..text", {"/messages/2/content/0/text": "one", "/messages/2/content/1/text": "two"}, id="descendants"
+        ),
+        pytest.param("$.messages[?@.role=='system'].content", {"/messages/0/content": "be kind"}, id="filter"),
+        pytest.param("$.messages[?length(@.content)==5].content", {"/messages/1/content": "hello"}, id="function"),
+        pytest.param("$.nothing[*].here", {}, id="no such place"),
+    ],
+)
+def test_a_path_gives_the_texts_at_its_places(path: str, expected: dict[str, str]) -> None:
+    assert texts(CHAT, path) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param("a", {"/x": "a"}, id="string"),
+        pytest.param(["a", ["b", [["c"]]]], {"/x/0": "a", "/x/1/0": "b", "/x/1/1/0/0": "c"}, id="nested lists"),
+        pytest.param({"p": {"q": "a"}, "r": ["b"]}, {"/x/p/q": "a", "/x/r/0": "b"}, id="nested objects"),
+        pytest.param([{"a": "1"}, "2", {"b": ["3"]}], {"/x/0/a": "1", "/x/1": "2", "/x/2/b/0": "3"}, id="mixed"),
+        pytest.param([1, 2.5, True, None, {}, []], {}, id="nothing but numbers and the like"),
+        pytest.param(["", " \n\t", "\u3000"], {}, id="blank"),
+        pytest.param({"type": "text", "text": "a"}, {"/x/text": "a"}, id="a content part's type"),
+        pytest.param({"type": "poem", "body": "a"}, {"/x/type": "poem", "/x/body": "a"}, id="an unknown type"),
+        pytest.param({"kind": "text"}, {"/x/kind": "text"}, id="a type's word under another name"),
+        pytest.param({"type": ["text"]}, {"/x/type/0": "text"}, id="a type's word in a list"),
+        pytest.param(["text"], {"/x/0": "text"}, id="a type's word alone"),
+        pytest.param({"type": "image_url", "text": "a"}, {"/x/text": "a"}, id="text in a picture's part"),
+        pytest.param({"detail": "be specific"}, {"/x/detail": "be specific"}, id="a detail that is no setting"),
+        pytest.param(
+            {"type": "image_url", "image_url": {"url": "seven violet lanterns"}},
+            {"/x/image_url/url": "seven violet lanterns"},
+            id="a picture's address that is none",
+        ),
+        pytest.param({"type": "input_image", "image_url": ["a"]}, {"/x/image_url/0": "a"}, id="a list of addresses"),
+        pytest.param({"type": "image_url", "image_url": {"url": 5}}, {}, id="an address that is a number"),
+        pytest.param({"type": "text", "image_url": PICTURE}, {"/x/image_url": PICTURE}, id="an address elsewhere"),
+        pytest.param({"image_url": {"url": PICTURE}}, {"/x/image_url/url": PICTURE}, id="an address without a type"),
+        pytest.param(
+            {"a/b": "1", "c~d": "2", "~1": "3"}, {"/x/a~1b": "1", "/x/c~0d": "2", "/x/~01": "3"}, id="escapes"
+        ),
+        pytest.param({"": "1", "0": "2", " ": "3"}, {"/x/": "1", "/x/0": "2", "/x/ ": "3"}, id="odd names"),
+    ],
+)
+def test_every_text_at_a_place_is_found_whatever_its_shape(value: object, expected: dict[str, str]) -> None:
+    assert texts({"x": value, "y": "elsewhere"}, "$.x") == expected
+
+
+def test_a_document_that_is_one_string_is_a_text() -> None:
+    assert texts("hello", "$") == {"": "hello"}
+    assert texts('{"a": "b"}', "$") == {"": '{"a": "b"}'}
+    assert texts("hello", "$.a") == {}
+
+
+@pytest.mark.parametrize(
+    ("part", "pointer"),
+    [
+        pytest.param({"type": "image_url", "image_url": {"url": PICTURE, "detail": "low"}}, "/image_url/url", id="url"),
+        pytest.param({"type": "image_url", "image_url": PICTURE}, "/image_url", id="without an object"),
+        pytest.param({"type": "input_image", "detail": "auto", "image_url": PICTURE}, "/image_url", id="input_image"),
+    ],
+)
+@pytest.mark.parametrize("url", [PICTURE, "HTTP://PICTURES.EXAMPLE/A", "data:image/png;base64,AAAA", "Data:Image/gif,"])
+def test_a_picture_is_found_and_its_address_is_no_text(part: dict[str, Any], pointer: str, url: str) -> None:
+    part = json.loads(json.dumps(part).replace(PICTURE, url))
+    assert items({"content": [part]}, "$.content") == (Image(f"/content/0{pointer}", url),)
+
+
+@pytest.mark.parametrize(
+    "url", [" https://a.example", "ftp://a.example", "data:text/plain,hello", "javascript:x", "//a"]
+)
+def test_an_address_that_is_no_picture_is_a_text(url: str) -> None:
+    assert items({"type": "image_url", "image_url": url}, "$") == (Text("/image_url", url),)
+
+
+def test_pictures_and_texts_come_in_document_order() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": PICTURE}}, "b"]
+    assert items(parts, "$") == (Text("/0/text", "a"), Image("/1/image_url/url", PICTURE), Text("/2", "b"))
+
+
+def test_overlapping_paths_give_each_text_once() -> None:
+    found = items(CHAT, "$.messages[*].content", "$..content", "$..*", "$.messages", "$")
+    assert len(found) == len(set(found)) == len({item.pointer for item in found})
+    assert {item.pointer: item.value for item in found if isinstance(item, Text)} == {
+        **texts(CHAT, "$"),
+        **texts(CHAT, "$..*"),
+    }
+
+
+@pytest.mark.parametrize(
+    "paths", [("$.content", "$..url"), ("$..url", "$.content"), ("$..*",), ("$", "$..*")], ids=" ".join
+)
+def test_a_picture_stays_a_picture_under_overlapping_paths(paths: tuple[str, ...]) -> None:
+    document = {"content": [{"type": "image_url", "image_url": {"url": PICTURE}}]}
+    assert Image("/content/0/image_url/url", PICTURE) in items(document, *paths)
+
+
+# Properties over any document
+
+# Never "type": what that says of a string beside it has tests of its own.
+names = st.text(max_size=3) | st.sampled_from(["~", "/", "~1", "~0", "#", "", "0", "a/b~c"])
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def resolve(document: Any, pointer: str) -> Any:
+    """RFC 6901, section 4."""
+    for token in pointer.split("/")[1:]:
+        name = token.replace("~1", "/").replace("~0", "~")
+        document = document[int(name)] if isinstance(document, list) else document[name]
+    return document
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for child in value.values() if isinstance(value, dict) else value:
+            yield from strings_in(child)
+
+
+@PROPERTY
+@given(document=documents, path=st.sampled_from(["$", "$..*", "$[*]", "$[*][*]"]))
+def test_every_pointer_leads_to_its_text(document: Any, path: str) -> None:
+    for pointer, value in texts(document, path).items():
+        assert resolve(document, pointer) == value
+
+
+@PROPERTY
+@given(document=documents)
+def test_every_string_in_a_document_is_found(document: Any) -> None:
+    expected = sorted(filter(str.strip, strings_in(document)))
+    assert sorted(texts(document, "$").values()) == expected
+
+
+# Form fields and query parameters
+
+
+@pytest.mark.parametrize(
+    ("named", "fields", "expected"),
+    [
+        pytest.param(["a"], [("a", "1"), ("b", "2")], [("/a", "1")], id="named"),
+        pytest.param(["a", "b"], [("b", "2"), ("a", "1")], [("/b", "2"), ("/a", "1")], id="in order"),
+        pytest.param(
+            ["a"],
+            [("a", "1"), ("b", "2"), ("a", "3")],
+            [("/a/0", "1"), ("/a/1", "3")],
+            id="every one of a repeated one",
+        ),
+        pytest.param(["*"], [("a", "1"), ("b", "2")], [("/a", "1"), ("/b", "2")], id="all"),
+        pytest.param(["a"], [("A", "1"), ("ab", "2"), ("", "3")], [], id="others"),
+        pytest.param(["a"], [(" a ", "1"), ("a\n", "2")], [("/ a ", "1"), ("/a\n", "2")], id="padded"),
+        pytest.param(["message"], [("%6dessage", "1")], [("/%6dessage", "1")], id="coded twice"),
+        pytest.param(["m%65ssage "], [("message", "1")], [("/message", "1")], id="written coded and padded"),
+        pytest.param(["a/b~"], [("a/b~", "1")], [("/a~1b~0", "1")], id="escapes"),
+        pytest.param(["a"], [("a", ""), ("a", " "), ("a", "1")], [("/a/2", "1")], id="blank ones"),
+        pytest.param(["é"], [("é", "ü")], [("/é", "ü")], id="beyond ASCII"),
+    ],
+)
+@pytest.mark.parametrize("where", ["form", "query"])
+def test_every_occurrence_of_a_named_field_is_found(
+    where: str, named: list[str], fields: list[tuple[str, str]], expected: list[tuple[str, str]]
+) -> None:
+    given_fields = tuple(Field(name, value.encode()) for name, value in fields)
+    if where == "form":
+        assert fields_of(Document(fields=given_fields), places(form=named)) == expected
+    else:
+        found = fields_of(Document(), places(query=named), given_fields)
+        assert found == [(f"query#{pointer}", value) for pointer, value in expected]
+
+
+def test_form_and_query_are_told_apart() -> None:
+    fields, query = (Field("a", b"1"), Field("b", b"2")), (Field("a", b"3"), Field("b", b"4"))
+    found = fields_of(Document(fields=fields), places(form=["a"], query=["b"]), query)
+    assert found == [("/a", "1"), ("query#/b", "4")]
+
+
+def test_a_file_is_its_name_and_its_content() -> None:
+    fields = (Field("a", b"1", "one.txt"), Field("b", b"2", ""), Field("c", b"", "three.txt"), Field("d", b"4", "x"))
+    assert fields_of(Document(fields=fields), places(form=["a", "b", "c"])) == [
+        ("/a/filename", "one.txt"),
+        ("/a/content", "1"),
+        ("/b/content", "2"),
+        ("/c/filename", "three.txt"),
+    ]
+    repeated = (Field("a", b"1", "one.txt"), Field("a", b"2"))
+    assert fields_of(Document(fields=repeated), places(form=["a"])) == [
+        ("/a/0/filename", "one.txt"),
+        ("/a/0/content", "1"),
+        ("/a/1", "2"),
+    ]
+
+
+def test_a_named_field_that_is_not_utf8_is_refused_and_another_is_left_alone() -> None:
+    fields = (Field("a", b"\xff"), Field("b", b"1"))
+    assert fields_of(Document(fields=fields), places(form=["b"], query=["b"]), fields) == [
+        ("/b", "1"),
+        ("query#/b", "1"),
+    ]
+    for found in (places(form=["a"]), places(form=["*"]), places(query=["a"])):
+        with pytest.raises(Unreadable, match="not UTF-8"):
+            found.items(Document(fields=fields), fields, LIMITS)
+
+
+def test_a_text_body_is_one_text() -> None:
+    assert places(text=True).items(Document(text="hello"), (), LIMITS) == (Text("", "hello"),)
+    assert places(text=True).items(Document(text=" "), (), LIMITS) == ()
+    assert places(text=True).items(Document(), (), LIMITS) == ()
+    assert places("$").items(Document(text="hello"), (), LIMITS) == ()
+
+
+def test_a_json_null_is_a_document_and_no_document_has_no_texts() -> None:
+    assert places("$", "$..*").items(Document(json=None, has_json=True), (), LIMITS) == ()
+    assert places("$").items(Document(json="hello"), (), LIMITS) == ()
+
+
+@pytest.mark.parametrize("content_type", [b"application/json", b"application/x-www-form-urlencoded"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"message":"seven","x":"&message=lanterns&"}', id="the same name"),
+        pytest.param(b'{"message":["seven"],"x":"&message=lanterns&message=more&"}', id="the same name, repeated"),
+    ],
+)
+def test_of_a_body_with_two_readings_both_texts_are_found(body: bytes, content_type: bytes) -> None:
+    head = Head("POST", "/", headers=((b"content-type", content_type),))
+    document = decode(head, body, frozenset({"json", "form"}), LIMITS)
+    found = fields_of(document, places("$.message", form=["message"]))
+    assert {"seven", "lanterns"} <= {value for _, value in found}
+
+
+# Limits
+
+
+def test_the_number_of_texts_and_pictures_is_bounded() -> None:
+    document = ["a", "b", {"type": "input_image", "image_url": PICTURE}]
+    assert len(items(document, "$", limits=Limits(texts=3))) == 3
+    with pytest.raises(Oversize, match="3 texts and images to moderate; the limit is 2"):
+        items(document, "$", limits=Limits(texts=2))
+
+
+def test_the_number_of_characters_is_bounded() -> None:
+    document = ["é" * 5, "b" * 5, {"type": "input_image", "image_url": PICTURE}]
+    assert len(items(document, "$", limits=Limits(characters=10))) == 3
+    with pytest.raises(Oversize, match="10 characters to moderate; the limit is 9"):
+        items(document, "$", limits=Limits(characters=9))
+
+
+def test_what_overlapping_paths_find_twice_counts_once() -> None:
+    assert len(items(["a", "b"], "$", "$..*", "$[*]", limits=Limits(texts=2, characters=2))) == 2
+
+
+# Masks
+
+
+@pytest.mark.parametrize(
+    ("pointer", "masked"),
+    [
+        pytest.param("", "", id="the whole body"),
+        pytest.param("/messages/0/content", "/messages/0/content", id="configured names and numbers"),
+        pytest.param("/messages/0/content/1/text", "/messages/0/content/1/text", id="a content part's names"),
+        pytest.param("/messages/0/secret", "/messages/0/*", id="a client's name"),
+        pytest.param("/secret/messages/secret", "/*/messages/*", id="a client's names around a configured one"),
+        pytest.param("/12345/123456", "/12345/*", id="a number that is no index"),
+        pytest.param("/٣/x1", "/*/*", id="other digits"),
+        pytest.param("/field/0/filename", "/field/0/filename", id="a file's name"),
+        pytest.param("query#/word/0", "query#/word/0", id="a query parameter"),
+        pytest.param("query#/secret", "query#/*", id="a client's query parameter"),
+        pytest.param("/a~1b/c~0d", "/a~1b/c~0d", id="configured names with escapes"),
+        pytest.param("/f~1g", "/f~1g", id="a configured field with escapes"),
+        pytest.param("/secret#/x", "/*/*", id="a client's name with a hash"),
+        pytest.param("/messages/secret#x", "/messages/*", id="a client's name with a hash at the end"),
+        pytest.param("query#/secret#/word", "query#/*/word", id="a client's query parameter with a hash"),
+        pytest.param("/query#/word", "/*/word", id="a client's name that looks like a query"),
+    ],
+)
+def test_a_mask_shows_no_name_that_the_configuration_does_not_contain(pointer: str, masked: str) -> None:
+    found = places("$.messages[*].content", "$['a/b']['c~d'][0:2]", form=["field", "f/g"], query=["word"])
+    assert found.mask(pointer) == masked
+
+
+@PROPERTY
+@given(document=documents)
+def test_no_name_of_a_client_is_left_by_the_mask(document: Any) -> None:
+    mark = "\u2603"
+
+    def marked(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {f"{name}{mark}{name}": marked(child) for name, child in value.items()}
+        return list(map(marked, value)) if isinstance(value, list) else value
+
+    found = places("$..*")
+    for item in found.items(Document(json=marked(document), has_json=True), (), LIMITS):
+        masked = found.mask(item.pointer)
+        assert mark not in masked
+        assert masked.count("/") == item.pointer.count("/")
+
+
+@PROPERTY
+@given(name=st.text(min_size=1, max_size=8), where=st.sampled_from(["form", "query"]))
+def test_any_field_that_a_client_made_up_is_masked(name: str, where: str) -> None:
+    assume(not (name.isascii() and name.isdigit()))
+    found = places(form=["*"], query=["*"])
+    mark = f"{name}\u2603"
+    field = (Field(mark, b"1"),)
+    document, query = (Document(fields=field), ()) if where == "form" else (Document(), field)
+    (item,) = found.items(document, query, LIMITS)
+    assert "\u2603" in item.pointer
+    assert found.mask(item.pointer) == ("/*" if where == "form" else "query#/*")
+
+
+# Misuse is found when the places are compiled
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        pytest.param("messages", "a path starts with $", id="no dollar sign"),
+        pytest.param("", "a path starts with $", id="empty"),
+        pytest.param(".a", "a path starts with $", id="a dot first"),
+        pytest.param("$.a[", "is not a JSONPath (RFC 9535)", id="unclosed bracket"),
+        pytest.param("$.a b", "is not a JSONPath (RFC 9535)", id="blank"),
+        pytest.param("$.", "is not a JSONPath (RFC 9535)", id="nothing after the dot"),
+        pytest.param("$.messages[].content", "is not a JSONPath (RFC 9535)", id="empty brackets"),
+        pytest.param("$[?nope(@.a)]", "nope", id="unknown function"),
+        pytest.param("$[?match(@.a, 'x.*')]", "match", id="regular expression over the whole"),
+        pytest.param("$[?search(@.a, '(a|a)*b')]", "search", id="regular expression over a part"),
+        pytest.param("$.a[?@.b && search(@.c, @.d)]", "search", id="regular expression from the client"),
+    ],
+)
+def test_a_path_that_cannot_work_is_refused(path: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        places("$.fine", path)
+    assert caught.value.key == "json[1]"
+    assert repr(path) in caught.value.problem
+    assert hint in caught.value.problem
+
+
+def test_a_hint_is_given_only_where_it_helps() -> None:
+    with pytest.raises(ConfigError) as caught:
+        places("$.a[")
+    assert "starts with $" not in caught.value.problem
