@@ -246,7 +246,8 @@ def test_every_occurrence_of_a_named_field_is_found(
 def test_form_and_query_are_told_apart() -> None:
     fields, query = (Field("a", b"1"), Field("b", b"2")), (Field("a", b"3"), Field("b", b"4"))
     found = fields_of(Document(fields=fields), places(form=["a"], query=["b"]), query)
-    assert found == [("/a", "1"), ("query#/b", "4")]
+    # A form's field is looked for in the query, too: some accessors take it from there.
+    assert found == [("/a", "1"), ("query#/a", "3"), ("query#/b", "4")]
 
 
 def test_a_file_is_its_name_and_its_content() -> None:
@@ -309,14 +310,14 @@ def test_of_a_body_with_two_readings_both_texts_are_found(body: bytes, content_t
 def test_the_number_of_texts_and_pictures_is_bounded() -> None:
     document = ["a", "b", {"type": "input_image", "image_url": PICTURE}]
     assert len(items(document, "$", limits=Limits(texts=3))) == 3
-    with pytest.raises(Oversize, match="3 texts and images to moderate; the limit is 2"):
+    with pytest.raises(Oversize, match="more than 2 texts and images"):
         items(document, "$", limits=Limits(texts=2))
 
 
 def test_the_number_of_characters_is_bounded() -> None:
     document = ["é" * 5, "b" * 5, {"type": "input_image", "image_url": PICTURE}]
     assert len(items(document, "$", limits=Limits(characters=10))) == 3
-    with pytest.raises(Oversize, match="10 characters to moderate; the limit is 9"):
+    with pytest.raises(Oversize, match="more than 9 characters"):
         items(document, "$", limits=Limits(characters=9))
 
 
@@ -414,3 +415,67 @@ def test_a_hint_is_given_only_where_it_helps() -> None:
     with pytest.raises(ConfigError) as caught:
         places("$.a[")
     assert "starts with $" not in caught.value.problem
+
+
+# Readers that do not look at the Content-Type, and those that clean up
+
+
+def head(content_type: bytes) -> Head:
+    return Head("POST", "/x", headers=((b"content-type", content_type),))
+
+
+def moderated(body: bytes, content_type: bytes, found: Places, *kinds: str) -> set[str]:
+    """The texts that a rule for `kinds` hands to the moderator."""
+    document = decode(head(content_type), body, frozenset(kinds), LIMITS)  # type: ignore[arg-type]
+    return {item.value for item in found.items(document, (), LIMITS) if isinstance(item, Text)}
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "kinds", "text"),
+    [
+        (b'{"x": "&message=b%61d&"}', b"application/json", ("json", "form"), "bad"),
+        (b'{"x": "&m%65ssage=bad+word&"}', b"application/json", ("json", "form"), "bad word"),
+        (b'--B\r\nContent-Disposition: form-data; name="x"\r\n\r\n&message=bad&\r\n--B--', b"multipart/form-data; boundary=B", ("form",), "bad"),
+        (b'{"message": "\\u0062ad"}', b"application/x-www-form-urlencoded", ("json", "form"), "bad"),
+        (b'{"message": "\\u0062ad"}', b"text/plain", ("json", "text"), "bad"),
+        (b'{"x": "bad"}', b"application/json", ("json", "text"), '{"x": "bad"}'),
+        (b"x=bad", b"application/x-www-form-urlencoded", ("form", "text"), "x=bad"),
+        (b"message=b%61d", b"text/plain", ("form", "text"), "bad"),
+        ("message=ä".encode(), b"application/x-www-form-urlencoded", ("form",), "ä"),
+        ("message=ä".encode(), b"application/x-www-form-urlencoded", ("form",), "Ã¤"),
+        (b"gr\xf6\xdfe=bad", b"application/x-www-form-urlencoded", ("form",), "bad"),
+    ],
+)  # fmt: skip
+def test_a_body_is_moderated_in_every_reading(
+    body: bytes, content_type: bytes, kinds: tuple[str, ...], text: str
+) -> None:
+    found = places(
+        *(["$.message"] if "json" in kinds else []),
+        form=["message", "größe"] if "form" in kinds else (),
+        text="text" in kinds,
+    )
+    assert text in moderated(body, content_type, found, *kinds)
+
+
+def test_a_form_that_is_taken_whole_is_moderated_whole() -> None:
+    assert "a=b&c=d" in moderated(b"a=b&c=d", b"text/plain", places(form=["*"], text=True), "form", "text")
+
+
+def test_a_file_name_is_moderated_as_it_is_sent_and_as_it_is_cleaned_up() -> None:
+    field = Field("file", b"1", "folder\\&#98;ad\u200b.txt")
+    found = places(form=["file"]).items(Document(fields=(field,)), (), LIMITS)
+    names = {item.value for item in found if isinstance(item, Text) and item.pointer.endswith("filename")}
+    assert {"folder\\&#98;ad\u200b.txt", "bad.txt"} <= names
+
+
+def test_a_text_under_names_without_end_is_refused() -> None:
+    with pytest.raises(Oversize, match="names of more than 4096 characters"):
+        items({"a": {"b" * 5000: "text"}}, "$.a")
+    assert items({"a": {"b" * 5000: 1}}, "$.a") == ()
+
+
+def test_a_part_of_no_known_kind_is_text() -> None:
+    assert [item.pointer for item in items({"a": [{"type": ["image_url"], "image_url": "x"}]}, "$.a")] == [
+        "/a/0/type/0",
+        "/a/0/image_url",
+    ]

@@ -29,9 +29,10 @@ def admit(head: Head, kinds: frozenset[BodyKind], limit: int) -> None:
     length = media.content_length(head)
     if length is not None and length > limit:
         raise Oversize(f"the body is {length} bytes long; the limit is {limit}")
-    media.refuse_charset(head)
     if length or head.all(b"transfer-encoding"):
         _media_type(head, kinds)
+    else:
+        media.refuse_charset(head)
 
 
 def decode(head: Head, body: bytes, kinds: frozenset[BodyKind], limits: Limits) -> Document:
@@ -52,7 +53,7 @@ def decode(head: Head, body: bytes, kinds: frozenset[BodyKind], limits: Limits) 
         json=jsontext.parse(body, limits) if has_json else None,
         has_json=has_json,
         fields=_fields(body, found, limits) if found.kind == "form" else (),
-        form_like=body if "form" in kinds and not is_urlencoded else None,
+        form_like=body if "form" in kinds and not is_urlencoded and b"=" in body else None,
         text=_text(body, is_strict=found.kind == "text") if "text" in kinds else None,
     )
 

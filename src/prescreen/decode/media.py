@@ -66,6 +66,7 @@ def content_type(head: Head) -> MediaType | None:
     kind = KINDS.get(essence) or ("json" if _is_json_suffix(essence) else None)
     if kind is None:
         raise Unsupported("bodies of this Content-Type are not taken")
+    _check_charset(parameters)
     boundary = _boundary(parameters) if essence == "multipart/form-data" else None
     return MediaType(kind, boundary, is_ascii="ascii" in parameters.get("charset", "").lower())
 
@@ -73,6 +74,10 @@ def content_type(head: Head) -> MediaType | None:
 def refuse_charset(head: Head) -> None:
     """Raise Unsupported for a charset other than UTF-8, Unreadable for a Content-Type in doubt."""
     _, parameters = _parse_head(head) or ("", {})
+    _check_charset(parameters)
+
+
+def _check_charset(parameters: dict[str, str]) -> None:
     if parameters.get("charset", "utf-8").lower() not in CHARSETS:
         raise Unsupported("a charset other than UTF-8 is not taken")
 
