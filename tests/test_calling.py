@@ -64,7 +64,7 @@ def check(door: str) -> Check:
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """What a moderator that never ends waits for; opened at the end, so that its thread ends after all."""
+    """What a moderator waits for that does not end; opened after the test, so that its thread does end."""
     event = threading.Event()
     yield event
     event.set()
@@ -527,7 +527,7 @@ async def test_a_verdict_needs_no_category_to_be_heard(check: Check) -> None:
 @awaiting_only
 async def test_the_deadline_holds_for_a_def_moderator_that_never_ends(gate: threading.Event) -> None:
     def hang(items: Sequence[Item]) -> Sequence[Verdict]:
-        gate.wait()
+        gate.wait(10)
         return judge(items)
 
     started = time.monotonic()
@@ -555,7 +555,7 @@ async def test_the_deadline_holds_for_an_async_moderator(check: Check) -> None:
 @awaiting_only
 async def test_moderators_that_hang_leave_the_applications_threads_alone(gate: threading.Event) -> None:
     def hang(items: Sequence[Item]) -> Sequence[Verdict]:
-        gate.wait()
+        gate.wait(10)
         return judge(items)
 
     screen = Screen(moderator=hang, deadline=0.3)
@@ -563,7 +563,7 @@ async def test_moderators_that_hang_leave_the_applications_threads_alone(gate: t
         for _ in range(100):
             group.start_soon(screen.check, BAD)
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(5):
         assert await to_thread.run_sync(threading.get_ident) != threading.get_ident()
 
 
@@ -604,7 +604,7 @@ async def test_cancelling_a_check_does_not_wait_for_a_def_moderator(gate: thread
 
     def hang(items: Sequence[Item]) -> Sequence[Verdict]:
         anyio.from_thread.run_sync(started.set, token=token)
-        gate.wait()
+        gate.wait(10)
         return judge(items)
 
     await assert_cancelled(Screen(moderator=hang, on_error="allow", deadline=30), started)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote_to_bytes, urlencode
 
 import pytest
 from hypothesis import assume, given, settings
@@ -202,6 +202,11 @@ def test_strings_do_not_hide_depth(body: str) -> None:
         read_json(body, Limits(depth=3))
 
 
+def test_more_closing_than_opening_brackets_are_refused_at_once() -> None:
+    with pytest.raises(Unreadable, match="closes more than it opens"):
+        read_json("[],[],[]" + "]" * 20, Limits(depth=2, nodes=20))
+
+
 def test_depth_is_refused_before_anything_is_built() -> None:
     for body in ("[" * 100_000, nested("[", "]", 100_000), '{"a":' * 20_000, "[" * 100_000 + '"'):
         with pytest.raises(RequestError):
@@ -286,6 +291,8 @@ BODIES: Final[Mapping[BodyKind, tuple[bytes, Document]]] = {
         (b"application/vnd.api+json", "json"),
         (b"application/problem+json; charset=utf-8", "json"),
         (b"application/json; a=" + b"b" * 1004, "json"),
+        (b"application/json;", "json"),
+        (b"application/json; charset=utf-8 ;; ", "json"),
         (URLENCODED, "form"),
         (URLENCODED + b"; charset=UTF-8", "form"),
         (b"text/plain", "text"),
@@ -370,6 +377,26 @@ def test_an_ambiguous_content_type_is_refused(types: tuple[bytes, ...]) -> None:
 def test_a_type_or_charset_that_is_not_ours_is_refused(types: tuple[bytes, ...]) -> None:
     with pytest.raises(Unsupported):
         read(b"1", *types)
+
+
+@pytest.mark.parametrize("charset", [b"us-ascii", b"ASCII", b'"ascii"'])
+@pytest.mark.parametrize(
+    ("essence", "kind"), [(b"application/json", "json"), (URLENCODED, "form"), (b"text/plain", "text")]
+)
+def test_a_body_that_is_declared_as_ascii_is_ascii(essence: bytes, kind: BodyKind, charset: bytes) -> None:
+    content_type = b"%b; charset=%b" % (essence, charset)
+    body, document = BODIES[kind]
+    assert read(body, content_type, kinds=frozenset({kind})) == document
+    with pytest.raises(Unreadable, match="not ASCII"):
+        read(body.replace(b"b", "é".encode()), content_type, kinds=frozenset({kind}))
+
+
+def test_a_charset_is_refused_without_a_body_too() -> None:
+    """There are readers that decode the query by it."""
+    with pytest.raises(Unsupported, match="charset"):
+        admit(head(b"text/plain; charset=utf-7"), JSON, 10)
+    with pytest.raises(Unreadable):
+        admit(head(b"application/json", b"application/json; charset=utf-7"), JSON, 10)
 
 
 @pytest.mark.parametrize(
@@ -528,6 +555,18 @@ def test_a_form_does_not_choose_its_own_codec(body: bytes) -> None:
         query_fields(body, LIMITS)
 
 
+@PROPERTY
+@given(raw=st.binary(max_size=20) | st.lists(st.sampled_from([b"%", b"4", b"1", b"+", b"%41", b"\xff"])).map(b"".join))
+def test_percent_coding_is_undone_as_everybody_does(raw: bytes) -> None:
+    assert unquoted(raw) == unquote_to_bytes(raw.replace(b"+", b" "))
+
+
+def test_a_name_longer_than_any_rule_names_is_cut() -> None:
+    for length in (1023, 1024, 1025, 100_000):
+        (field,) = query_fields(b"n" * length + b"=1", LIMITS)
+        assert field.name == "n" * min(length, 1024)
+
+
 def test_the_number_of_fields_is_bounded() -> None:
     limits = Limits(fields=3)
     assert len(read(b"a=1&a=2&a=3", URLENCODED, limits=limits, kinds=FORM).fields) == 3
@@ -663,6 +702,13 @@ HIDDEN: Final = part(disposition("message"), value=PHRASE.encode())
         pytest.param(multipart(part(disposition(), *[b"Content-Type: text/plain"] * 2)), id="two types"),
         pytest.param(multipart(part(disposition(), b"Content-Transfer-Encoding: base64")), id="transfer encoding"),
         pytest.param(multipart(part(disposition(), b"X-Other: 1")), id="another header"),
+        pytest.param(multipart(part(disposition(), b"Content-Transfer-Encoding: quoted-printable")), id="quoting"),
+        pytest.param(multipart(part(disposition(), *[b"Content-Transfer-Encoding: binary"] * 2)), id="two transfers"),
+        pytest.param(multipart(part(disposition(), b"Content-Length: 0")), id="shorter than it is"),
+        pytest.param(multipart(part(disposition(), b"Content-Length: +1")), id="odd length"),
+        pytest.param(multipart(part(disposition() + b"; filename=x y")), id="blank in a file name without quotes"),
+        pytest.param(multipart(part(b"Content-Disposition: form-data; name=a*")), id="star in a name without quotes"),
+        pytest.param(multipart(part(disposition("a", 'b\\"c'))), id="escaped quote in the file name"),
         pytest.param(multipart(part(disposition(), b"Content-Length: 2")), id="another length"),
         pytest.param(multipart(part(disposition(), b"Content-Length: 1", b"Content-Length: 1")), id="two lengths"),
         pytest.param(multipart(part(disposition(), b"Content-Type:")), id="empty type"),
@@ -752,6 +798,21 @@ def test_a_body_with_two_readings_gives_both(content_type: bytes) -> None:
 def test_a_rule_for_one_kind_reads_that_kind_only() -> None:
     assert read(BOTH, b"application/json", kinds=JSON) == Document(json=json.loads(BOTH), has_json=True)
     assert not read(BOTH, URLENCODED, kinds=FORM).has_json
+
+
+@pytest.mark.parametrize("body", [b'"Hello," she said.', b"[note] seven lanterns", b"{sic} seven lanterns"])
+def test_a_text_that_no_reader_takes_for_json_is_only_a_text(body: bytes) -> None:
+    assert read(body, b"text/plain", kinds=JSON | TEXT) == Document(text=body.decode())
+
+
+def test_a_multipart_form_is_no_json() -> None:
+    body = multipart(PLAIN)
+    assert read(body, MULTIPART, kinds=JSON | FORM) == read(body, MULTIPART, kinds=FORM)
+
+
+def test_json_beside_a_rule_for_texts_is_a_text_too() -> None:
+    assert read(b'"a\xc3\xa9"', b"application/json", kinds=JSON | TEXT).text == '"a\xe9"'
+    assert read(b"a=\xff", URLENCODED, kinds=FORM | TEXT).text == "a=\ufffd"
 
 
 def test_a_plain_body_has_one_reading() -> None:

@@ -259,6 +259,43 @@ def test_a_path_that_is_spelled_oddly_is_screened_by_every_rule_that_it_may_be_a
     assert {"POST /posts/new", "POST /posts/{id}"} <= set(together.split(" + "))
 
 
+@pytest.mark.parametrize(
+    ("match", "path"),
+    [
+        pytest.param("POST /chat/", "/chat", id="trailing slash"),
+        pytest.param("POST /Chat", "/chat", id="case"),
+        pytest.param("POST //chat", "/chat", id="doubled slash"),
+        pytest.param("POST /posts/{id:int}", "/posts/-5", id="sign"),
+        pytest.param("POST /posts/{id:int}", "/posts/1_0", id="digits as Python reads them"),
+        pytest.param("POST /posts/{id:uuid}", "/posts/7", id="converter"),
+        pytest.param("POST /files/*", "/files", id="star"),
+        pytest.param("POST /files/{rest:path}", "/files", id="rest"),
+    ],
+)
+def test_a_rule_that_is_written_oddly_is_not_passed_over_for_a_later_one(match: str, path: str) -> None:
+    together = found([rule(match), rule("POST *")], "POST", path)
+    assert together is not None
+    assert match in together.split(" + ")
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide", "path"),
+    [
+        pytest.param("POST /posts/{id:int}", "POST /posts/{slug}", "/posts/{}", id="converter"),
+        pytest.param("POST /files/{name}.json", "POST /files/{name}", "/files/{}", id="part of a segment"),
+    ],
+)
+def test_a_narrow_rule_leaves_the_rest_to_a_wider_one(narrow: str, wide: str, path: str) -> None:
+    rules = [rule(narrow), rule(wide)]
+    taken = found(rules, "POST", path.format("7.json" if "json" in narrow else "7"))
+    assert taken == narrow
+    left = found(rules, "POST", path.format("seven"))
+    assert left is not None
+    assert wide in left.split(" + ")
+    with pytest.raises(ConfigError, match="can never match"):
+        RuleSet(rules[::-1])
+
+
 def test_under_a_mount_the_first_rule_of_either_reading_screens() -> None:
     rules = [rule("POST /{tenant}/chat"), rule("POST /chat"), rule("POST *")]
     assert found(rules, "POST", "/acme/chat", "/acme") == "POST /{tenant}/chat + POST /chat"
@@ -458,6 +495,7 @@ def test_a_rule_that_can_never_match_is_refused(rules: list[str], index: int) ->
     "rules",
     [
         ["POST /posts/new", "POST /posts/{id}", "POST /posts/*", "POST *"],
+        ["POST /posts/{id:int}", "POST /posts/{id}"],
         ["POST /chat", "PUT /chat", "/chat"],
         ["POST /chat", "POST,PUT /chat"],
         ["POST /a/{x}", "POST /{x}/a"],

@@ -277,6 +277,29 @@ def test_a_named_field_that_is_not_utf8_is_refused_and_another_is_left_alone() -
             found.items(Document(fields=fields), fields, LIMITS)
 
 
+def test_a_rule_without_a_form_reads_none() -> None:
+    document = Document(form_like=b"message=seven&text=lanterns", fields=(Field("a", b"1"),))
+    assert places("$", query=["message"]).items(document, (), LIMITS) == ()
+
+
+def test_a_file_name_as_it_was_sent_comes_first() -> None:
+    """And so the order of the texts is the same on every run."""
+    for number in range(20):
+        name = f"folder\\{number}&#98;c/&lt;d\u200b.txt"
+        found = places(form=["file"]).items(Document(fields=(Field("file", b"1", name),)), (), LIMITS)
+        assert found[0] == Text("/file/filename", name)
+        assert found[-1] == Text("/file/content", "1")
+
+
+def test_a_file_of_a_form_that_is_taken_whole_counts_once() -> None:
+    value = b"seven violet lanterns " * 3_000
+    body = b'--B\r\nContent-Disposition: form-data; name="f"; filename="f.txt"\r\n\r\n%b\r\n--B--\r\n' % value
+    content_type = (b"content-type", b"multipart/form-data; boundary=B")
+    document = decode(Head("POST", "/", headers=(content_type,)), body, frozenset({"form"}), LIMITS)
+    found = fields_of(document, places(form=["*"]))
+    assert ("/f/content", value.decode()) in found
+
+
 def test_a_text_body_is_one_text() -> None:
     assert places(text=True).items(Document(text="hello"), (), LIMITS) == (Text("", "hello"),)
     assert places(text=True).items(Document(text=" "), (), LIMITS) == ()

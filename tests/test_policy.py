@@ -166,7 +166,12 @@ def test_verdicts_that_are_not_one_for_each_item_conclude_nothing() -> None:
         )
         for value in ("block", "", None, 1, ["flag"])
     ]
-    + [pytest.param({"ignore": "hate"}, "ignore", "['hate']", id="ignore without a list")],
+    + [
+        pytest.param({"ignore": "hate"}, "ignore", "['hate']", id="ignore without a list"),
+        pytest.param({"ignore": None}, "ignore", "list", id="ignore that is None"),
+        pytest.param({"thresholds": 0.5}, "thresholds", "table", id="one threshold for no category"),
+        pytest.param({"actions": "flag"}, "actions", "table", id="one action for no category"),
+    ],
 )
 def test_a_policy_that_cannot_work_is_refused(options: dict[str, Any], key: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:

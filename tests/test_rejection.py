@@ -353,6 +353,26 @@ def test_any_other_4xx_will_do(status: int) -> None:
     assert Rejections(status=status)(flagged("hate")).status == status
 
 
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"title": None}, "title"),
+        ({"resources": ["1234"]}, "resources"),
+        ({"show_scores": "no"}, "show_scores"),
+        ({"wording": "rude"}, "wording"),
+        ({"wording": {"hate": None}}, 'wording."hate"'),
+        ({"wording": {5: "rude"}}, 'wording."5"'),
+        ({"headers": [("x-a", "b")]}, "headers"),
+        ({"headers": {"x-a": 5}}, 'headers."x-a"'),
+    ],
+)
+def test_words_and_headers_are_texts(options: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Rejections(**options)
+    assert caught.value.key == key
+    assert caught.value.problem
+
+
 def test_an_unknown_format_is_refused() -> None:
     unknown: Any = "xml"
     with pytest.raises(ConfigError, match="'problem', 'openai', 'html', 'text', 'negotiate'") as caught:

@@ -111,7 +111,7 @@ class ModeratorError(PrescreenError):
     ) -> None:
         super().__init__(problem)
         self.problem = problem
-        is_sane = isinstance(retry_after, int | float) and 0 < retry_after < float("inf")
+        is_sane = isinstance(retry_after, int | float) and 0 <= retry_after < float("inf")
         self.retry_after = retry_after if is_sane else None
         self.known = known or {}
 

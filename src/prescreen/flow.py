@@ -177,7 +177,7 @@ def _unavailable(plan: Plan, rule: str | None, items: Sequence[Item], error: Mod
     if judged.action is Action.REJECT:
         return judged
     return Decision(
-        Action.REJECT if isinstance(error, ModeratorRefused) else plan.on_error,
+        Action.REJECT if isinstance(error, ModeratorRefused) else strictest((plan.on_error, judged.action)),
         judged.reasons,
         cause=Cause.UNAVAILABLE,
         rule=rule,

@@ -5,6 +5,8 @@ Images and returns (or, `async def`, awaits and returns) one Verdict for each, i
 have
 
 - `moderate_sync(items, timeout)`, used instead where nothing can be awaited (WSGI);
+- a second parameter `timeout` of `moderate` itself (the seconds left): it then ends by itself, and can
+  say in its `ModeratorTimeout` what it knows by then;
 - `name`, for logs, and `categories`, the wire names it can report, against which the policy is
   checked at start-up. Without `categories` any name goes.
 
@@ -44,13 +46,14 @@ BUILT_IN: Final = {
 class Bound:
     """A moderator as the screen calls it.
 
-    `call` takes the items; `is_async` says whether it gives an awaitable without having done the
-    work yet. `call_sync` takes the items and the seconds left; None where there is only `call`.
+    `call` takes the items, and the seconds left if `takes_timeout`; `is_async` says whether it gives
+    an awaitable without having done the work yet. `call_sync` takes the items and the seconds left; None where there is only `call`.
     """
 
     name: str
-    call: Callable[[Sequence[Item]], Any]
+    call: Callable[..., Any]
     is_async: bool
+    takes_timeout: bool = False
     call_sync: Callable[[Sequence[Item], float], Sequence[Verdict]] | None = None
     categories: Collection[str] | None = None
 
@@ -88,9 +91,17 @@ def bind(moderator: AnyModerator) -> Bound:
         name=named if isinstance(named, str) else type(moderator).__name__,
         call=call,
         is_async=any(map(inspect.iscoroutinefunction, (call, type(call).__call__))),
+        takes_timeout="timeout" in _parameters(call),
         call_sync=getattr(moderator, "moderate_sync", None),
         categories=getattr(moderator, "categories", None),
     )
+
+
+def _parameters(call: Callable[..., object]) -> Collection[str]:
+    try:
+        return inspect.signature(call).parameters
+    except (TypeError, ValueError):  # some callables written in C have none to show
+        return ()
 
 
 def verified(items: Sequence[Item], verdicts: object) -> Sequence[Verdict]:

@@ -48,7 +48,7 @@ PHRASES: Final[Mapping[str, Sequence[str]]] = {
 """The built-in list: English, short, each phrase meant as it reads nearly always."""
 
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
-_APOSTROPHES: Final = re.compile("[\u2018\u2019\u02bc\uff07`\u00b4]")
+_APOSTROPHES: Final = re.compile("[\u2018\u2019\u02bc\uff07\u00b4]")
 # Unicode's Default_Ignorable_Code_Point: nobody sees them, so they split no word.
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
@@ -140,6 +140,7 @@ def _files(files: Iterable[str | Path]) -> list[Path]:
 
 
 def _words(text: str) -> list[str]:
+    text = text.replace("`", "'")
     if not text.isascii():
         text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", _APOSTROPHES.sub("'", text)))
     words: list[str] = []

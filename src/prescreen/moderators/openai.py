@@ -93,9 +93,13 @@ class OpenAIModerator:
     def __repr__(self) -> str:
         return f"OpenAIModerator(model={self.model!r}, base_url={self._options['base_url']!r})"
 
-    async def moderate(self, items: Sequence[Item]) -> Sequence[Verdict]:
-        """Raises ModeratorError; the caller bounds the time."""
-        from anyio import create_task_group
+    async def moderate(
+        self,
+        items: Sequence[Item],
+        timeout: float = _LONGEST_WAIT,  # noqa: ASYNC109  # to end by itself, and say what it knows by then
+    ) -> Sequence[Verdict]:
+        """The verdicts, within `timeout` seconds. Raises ModeratorError."""
+        from anyio import create_task_group, move_on_after
 
         client, found = self._client(), _Verdicts()
 
@@ -103,9 +107,12 @@ class OpenAIModerator:
             with found.collect(indexes) as put:
                 put(await self._ask(client, call, len(indexes)))
 
-        async with create_task_group() as group:
-            for indexes, call in self._calls(items):
-                group.start_soon(run, indexes, call)
+        with move_on_after(timeout) as scope:
+            async with create_task_group() as group:
+                for indexes, call in self._calls(items):
+                    group.start_soon(run, indexes, call)
+        if scope.cancelled_caught:
+            found.fail(ModeratorTimeout("no answer in time"))
         return found.all(len(items))
 
     def moderate_sync(self, items: Sequence[Item], timeout: float) -> Sequence[Verdict]:
@@ -210,7 +217,11 @@ class _Verdicts:
         try:
             yield lambda verdicts: self._found.update(zip(indexes, verdicts, strict=True))
         except ModeratorError as error:
-            self._error = self._error or error
+            self.fail(error)
+
+    def fail(self, error: ModeratorError) -> None:
+        """Note that not all verdicts are there; the first reason counts."""
+        self._error = self._error or error
 
     def all(self, count: int) -> list[Verdict]:
         """Every verdict, in order; raises the error, with the verdicts that are known, if there was one."""
@@ -266,6 +277,8 @@ def _refused(status: int, code: str | None, retry_after: str | None) -> Moderato
         return ModeratorDown(f"it failed ({said})", retry_after=wait)
     if status in (401, 403, 404):
         return ModeratorDown(f"it does not know us ({said}); check the API key, the model and the address")
+    if status in (408, 409):
+        return ModeratorDown(f"it was not ready ({said})", retry_after=wait)
     return ModeratorRefused(f"it refused to judge this ({said})")
 
 
