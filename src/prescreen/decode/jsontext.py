@@ -12,6 +12,12 @@ from prescreen.errors import Oversize, Unreadable
 
 # A whole string literal, or an unterminated one up to the end, so that no start is scanned twice.
 _STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
+# Blanks, byte order marks and the NULs of wider encodings.
+_BEFORE: Final = b" \t\r\n\x00\xef\xbb\xbf\xfe\xff"
+_LIKE_CONTAINER: Final = re.compile(
+    rb"""[\x20\t\r\n\x00\xef\xbb\xbf\xfe\xff]*+ (?: \{ [\x20\t\r\n\x00]*+ ["}] | \[ [\x20\t\r\n\x00]*+ ["\[{\]0-9-] )""",
+    re.VERBOSE,
+)
 _NOT_BRACKETS: Final = re.compile(r"[^\[\]{}]+")
 _STEP: Final = {"[": 1, "{": 1, "]": -1, "}": -1}
 
@@ -38,7 +44,14 @@ def parse(body: bytes, limits: Limits) -> object:
 
 def may_be_json(body: bytes) -> bool:
     """Whether some reader, in whatever encoding, could find a JSON text with a string in it here."""
-    return body.lstrip(b" \t\r\n\x00\xef\xbb\xbf\xfe\xff")[:1] in (b"{", b"[", b'"')
+    return _LIKE_CONTAINER.match(body) is not None or _is_string(body)
+
+
+def _is_string(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body, strict=False), str) if body.lstrip(_BEFORE)[:1] == b'"' else False
+    except ValueError:
+        return False
 
 
 def _check_shape(text: str, limits: Limits) -> None:
