@@ -311,11 +311,25 @@ async def test_a_callable_makes_the_whole_rejection() -> None:
     assert client.body == b"violence"
 
 
-@pytest.mark.parametrize("broken", [lambda _: 1 / 0, lambda _: "no Rejection"], ids=["raises", "odd"])
-async def test_a_broken_rejection_callable_still_rejects(broken: Any) -> None:
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda _: 1 / 0,
+        lambda _: "no Rejection",
+        lambda _: Rejection(400, {}, "no bytes"),  # type: ignore[arg-type]
+        lambda _: Rejection(42, {}, b""),
+        lambda _: Rejection(400, {"x-words": "one\r\ntwo: three"}, b""),
+        lambda _: Rejection(400, {"x-words": "\u2603"}, b""),
+        lambda _: Rejection(400, {"\u2603": "x"}, b""),
+    ],
+    ids=["raises", "odd", "no bytes", "no status", "line end", "not latin-1", "odd name"],
+)
+async def test_a_broken_rejection_callable_still_rejects(broken: Any, caplog: pytest.LogCaptureFixture) -> None:
     middleware, app, _ = build(rejection=broken)
     assert await Client(whole(message(BAD))).request(middleware) == 400
     assert app.scopes == []
+    assert "the configured rejection failed" in caplog.text
+    assert "one" not in caplog.text.replace("default one", "")
 
 
 # What cannot be screened
@@ -479,6 +493,19 @@ async def test_a_body_changed_between_two_middlewares_is_screened_again() -> Non
 
     outer = ModerationMiddleware(swapping, rules=[CHAT], moderator=moderator)
     assert await Client(whole(message("hi"))).request(outer) == 400
+
+
+async def test_a_query_changed_between_two_middlewares_is_screened_again() -> None:
+    moderator, app = Recorder(), App200()
+    search = [Rule("POST /chat", query=["q"])]
+    inner = ModerationMiddleware(app, rules=search, moderator=moderator)
+
+    async def rewriting(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["query_string"] = b"q=" + BAD.replace(" ", "+").encode()
+        await inner(scope, receive, send)
+
+    outer = ModerationMiddleware(rewriting, rules=search, moderator=moderator)
+    assert await Client([{"type": "http.request"}]).request(outer, query_string=b"q=hi", headers=[]) == 400
 
 
 def test_a_screen_and_its_configuration_exclude_each_other() -> None:

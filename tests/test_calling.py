@@ -251,6 +251,34 @@ def test_blocking_prefers_moderate_sync_and_tells_it_the_time_left() -> None:
     assert 0 < asked[0] <= 7
 
 
+async def test_a_timeout_is_told_to_whoever_has_a_parameter_of_that_name(check: Check) -> None:
+    told: list[float] = []
+    strictnesses: list[float] = []
+
+    def second(items: Sequence[Item], timeout: float) -> Sequence[Verdict]:
+        told.append(timeout)
+        return judge(items)
+
+    def by_keyword(items: Sequence[Item], *, timeout: float) -> Sequence[Verdict]:
+        return second(items, timeout)
+
+    def third(items: Sequence[Item], strictness: float = 0.5, timeout: float = 99.0) -> Sequence[Verdict]:
+        strictnesses.append(strictness)
+        return second(items, timeout)
+
+    async def without(items: Sequence[Item], strictness: float = 0.5) -> Sequence[Verdict]:
+        strictnesses.append(strictness)
+        return judge(items)
+
+    moderators: list[Any] = [second, by_keyword, third, without]
+    for moderator in moderators:
+        assert (await check(Screen(moderator=moderator, deadline=7), BAD)).cause is Cause.FLAGGED
+
+    assert len(told) == 3
+    assert all(0 < timeout <= 7 for timeout in told)
+    assert strictnesses == [0.5, 0.5]
+
+
 @awaiting_only
 async def test_awaiting_never_uses_moderate_sync() -> None:
     class Moderator:
@@ -743,3 +771,10 @@ def test_options_that_nobody_takes_are_found_when_the_screen_is_built(moderator:
 
     assert caught.value.key.startswith("moderators.")
     assert name in caught.value.key
+
+
+def test_a_callable_that_shows_no_signature_is_called_all_the_same() -> None:
+    decision = Screen(moderator=max).check_sync(QUIET)  # type: ignore[arg-type]  # what is no moderator is the point
+
+    assert decision.cause is Cause.UNAVAILABLE
+    assert decision.is_rejected

@@ -318,6 +318,15 @@ async def test_an_image_without_a_verdict_does_not_hide_a_flagged_text(
     assert hits(rejected) == [("/0", "violence")]
 
 
+async def test_an_image_that_takes_all_the_time_does_not_hide_the_next(check: Check, build: Build) -> None:
+    screen = build(on_error="allow", deadline=2)
+
+    decision = await check(screen, [Image("/0", SLOW_PICTURE), Image("/1", LOUD_PICTURE)])
+
+    assert decision.is_rejected
+    assert hits(decision) == [("/1", "violence")]
+
+
 async def test_the_graver_of_two_counts_where_one_item_has_a_verdict_and_another_none(
     check: Check, build: Build
 ) -> None:
@@ -784,3 +793,13 @@ async def test_a_failure_is_a_warning_in_the_log(
     assert record.levelno == logging.WARNING
     assert decision.id in record.getMessage()
     assert "ModeratorDown: it failed (HTTP 503)" in record.getMessage()
+
+
+def test_without_the_sdk_the_error_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['openai'] = None; from prescreen import ConfigError, Screen\n"
+        "try: Screen(moderators={'openai': {'api_key': 'test-key'}})\n"
+        "except ConfigError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert "pip install 'openai>=2,<4'" in done.stdout

@@ -328,6 +328,25 @@ def test_a_refused_upload_is_taken_in_so_that_the_client_reads_the_answer() -> N
         assert stream.at == 1000
 
 
+def test_a_client_that_waits_to_send_is_refused_without_a_read() -> None:
+    middleware, _, _ = build(limits={"body": 10})
+    stream = Stream(b"x" * 1000, end=0)
+    assert call(middleware, environ(b"x" * 1000, HTTP_EXPECT="100-continue", **{"wsgi.input": stream}))[0] == 413
+
+
+@pytest.mark.parametrize("status", [418, 452, 499])
+def test_a_status_without_a_name_is_sent_all_the_same(status: int) -> None:
+    middleware, _, _ = build(rejection=Rejections(status=status))
+    assert call(middleware, environ(message(BAD)))[0] == status
+
+
+def test_an_exempt_route_is_not_one_whose_bytes_are_in_doubt() -> None:
+    rules = [Rule("POST /room/stream", exempt=True), Rule("POST /room/{room}", json=["$.message"])]
+    middleware, _, _ = build(rules=rules)
+    assert call(middleware, environ(message(BAD), PATH_INFO="/room/stream"))[0] == 200
+    assert call(middleware, environ(message(BAD), PATH_INFO="/room/stre\xffam"))[0] == 400
+
+
 def test_a_refused_upload_that_breaks_off_is_answered() -> None:
     class Broken(Stream):
         def read(self, size: int) -> bytes:

@@ -91,13 +91,18 @@ def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
 
 
 def _winners(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
-    """The first rule that fits to the letter, with the mount in front and without it."""
+    """The first rule that fits to the letter, with the mount in front and without it.
+
+    With them come the earlier ones that fit only widely: their author wrote them first, and some
+    framework may read them so.
+    """
     if head.method not in METHODS or not _PLAIN.fullmatch(head.path):
         return ()
-    found = (
-        next((rule for rule in rules if rule.exact.fullmatch(each)), None) for each in _with_and_without_mount(head)
-    )
-    return tuple(dict.fromkeys(rule for rule in found if rule is not None))
+    readings = _with_and_without_mount(head)
+    fitting = {rule: [bool(rule.exact.fullmatch(each)) for each in readings] for rule in rules}
+    first = {next((rule for rule in rules if fitting[rule][index]), None) for index in range(len(readings))}
+    last = max((rules.index(rule) for rule in first if rule is not None), default=-1)
+    return tuple(rule for rule in rules[: last + 1] if rule in first or not any(fitting[rule]))
 
 
 def _with_and_without_mount(head: Head) -> Sequence[str]:
@@ -202,7 +207,7 @@ def _is_exempt(rule: Rule, head: Head) -> bool:
 
 def _shadows(earlier: Rule, rule: Rule) -> bool:
     """Whether the earlier rule takes every path of the later one; {id:int} and {name}.css take some."""
-    if earlier.exempt and any("{" in part and not _WHOLE_HOLE.fullmatch(part) for part in earlier.match.split("/")):
+    if any("{" in part and not _WHOLE_HOLE.fullmatch(part) for part in earlier.match.split("/")):
         return earlier.exact.pattern == rule.exact.pattern
     return _covers(earlier.template, rule.template)
 

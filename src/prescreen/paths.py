@@ -80,16 +80,17 @@ class Places:
                 yield from walk.node(node)
         yield from _named(document.fields, self._form, "")
         yield from _named(query, self._query, _QUERY)
-        if document.form_like is not None:
+        if document.form_like is not None and "*" in self._form:
+            bodies = [field.value for field in document.fields] or [document.form_like]
+            yield from (Text("", unquoted(body).decode("utf-8", "replace")) for body in bodies if b"&" in body)
+        elif document.form_like is not None:
             yield from self._spelled_out(document.form_like)
         if self._text and document.text:
             yield Text("", document.text)
 
     def _spelled_out(self, body: bytes) -> Iterator[Text]:
         """What a form reader that ignores the Content-Type would find under the named fields."""
-        if "*" in self._form:
-            yield Text("", unquoted(body).decode("utf-8", "replace"))
-        elif self._spelled is not None:
+        if self._spelled is not None:
             for match in self._spelled.finditer(body):
                 name, _, value = match[0].lstrip(b"&").partition(b"=")
                 pointer = f"/{_escape(unquoted(name).decode('utf-8', 'replace'))}"
@@ -206,12 +207,24 @@ def _values(field: Field) -> Iterator[str]:
         yield unquote_plus(field.value.decode("latin-1"))
 
 
-def _filenames(name: str) -> set[str]:
+def _filenames(name: str) -> Iterable[str]:
     """A file's name as sent and as readers clean it up: unescaped, without folders and HTML entities."""
-    readings = {name, re.sub(r"\\(.)", r"\1", name)}
-    readings |= {html.unescape(each) for each in readings}
-    readings |= {"".join(filter(str.isprintable, each)) for each in readings}
-    return readings | {re.split(r"[/\\]", each)[-1] for each in readings}
+    readings = [name]
+    for clean in (_unescaped, html.unescape, _printable, _basename):
+        readings += [clean(each) for each in readings]
+    return dict.fromkeys(readings)
+
+
+def _unescaped(name: str) -> str:
+    return re.sub(r"\\(.)", r"\1", name)
+
+
+def _printable(name: str) -> str:
+    return "".join(filter(str.isprintable, name))
+
+
+def _basename(name: str) -> str:
+    return re.split(r"[/\\]", name)[-1]
 
 
 def _spellings(names: frozenset[str]) -> re.Pattern[bytes] | None:
