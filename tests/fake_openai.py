@@ -1,7 +1,8 @@
 """A moderation service on a loopback socket that speaks like OpenAI's and misbehaves on request.
 
 It flags a text with "flag <category>" in it, and scores one with "score <category> <number>". An image
-with "missing" in its URL it cannot find, and for one with "slow" it waits and waits.
+with "missing" in its URL it cannot find, at one with "broken" it fails, for one with "slow" it waits
+and waits.
 
     with FakeOpenAI() as service:
         service.script("drop", status(429, retry_after="7"), "answer")
@@ -302,6 +303,8 @@ def _answer(exchange: Exchange) -> None:
         status(400, error="too_many_images")(exchange)
     elif any("missing" in _part(image) for image in images):
         status(400, error="invalid_image_url")(exchange)
+    elif any("broken" in _part(image) for image in images):
+        status(500)(exchange)
     elif any("slow" in _part(image) for image in images):
         _stall(exchange)
     else:

@@ -251,32 +251,36 @@ def test_blocking_prefers_moderate_sync_and_tells_it_the_time_left() -> None:
     assert 0 < asked[0] <= 7
 
 
-async def test_a_timeout_is_told_to_whoever_has_a_parameter_of_that_name(check: Check) -> None:
-    told: list[float] = []
-    strictnesses: list[float] = []
+async def test_what_is_known_when_a_moderator_fails_still_counts(check: Check) -> None:
+    def fails(items: Sequence[Item], known: dict[int, Verdict]) -> Sequence[Verdict]:
+        known[0] = judge(items)[0]
+        raise ValueError
 
-    def second(items: Sequence[Item], timeout: float) -> Sequence[Verdict]:
-        told.append(timeout)
-        return judge(items)
+    async def awaited_fails(items: Sequence[Item], *, known: dict[int, Verdict]) -> Sequence[Verdict]:
+        return fails(items, known)
 
-    def by_keyword(items: Sequence[Item], *, timeout: float) -> Sequence[Verdict]:
-        return second(items, timeout)
+    class Both:
+        def moderate(self, items: Sequence[Item]) -> Sequence[Verdict]:
+            raise ValueError
 
-    def third(items: Sequence[Item], strictness: float = 0.5, timeout: float = 99.0) -> Sequence[Verdict]:
-        strictnesses.append(strictness)
-        return second(items, timeout)
+        def moderate_sync(self, items: Sequence[Item], timeout: float, known: dict[int, Verdict]) -> Sequence[Verdict]:
+            return fails(items, known)
 
-    async def without(items: Sequence[Item], strictness: float = 0.5) -> Sequence[Verdict]:
-        strictnesses.append(strictness)
-        return judge(items)
+    for moderator in (fails, awaited_fails):
+        screen = Screen(moderator=moderator, on_error="allow")
+        assert (await check(screen, [Text("/0", BAD), Text("/1", QUIET)])).cause is Cause.FLAGGED
+        assert (await check(screen, [Text("/0", QUIET), Text("/1", BAD)])).degraded
+    assert Screen(moderator=Both(), on_error="allow").check_sync([Text("/0", BAD)]).is_rejected
 
-    moderators: list[Any] = [second, by_keyword, third, without]
-    for moderator in moderators:
-        assert (await check(Screen(moderator=moderator, deadline=7), BAD)).cause is Cause.FLAGGED
 
-    assert len(told) == 3
-    assert all(0 < timeout <= 7 for timeout in told)
-    assert strictnesses == [0.5, 0.5]
+@pytest.mark.parametrize("known", [{7: Verdict(True)}, {0: None}, {"0": Verdict(True)}], ids=str)
+async def test_what_cannot_be_known_is_passed_over(check: Check, known: dict[Any, Any]) -> None:
+    def odd(items: Sequence[Item], known: dict[Any, Any] = known) -> Sequence[Verdict]:
+        known.update(given)
+        raise ValueError
+
+    given = dict(known)
+    assert (await check(Screen(moderator=odd, on_error="allow"), BAD)).degraded
 
 
 @awaiting_only

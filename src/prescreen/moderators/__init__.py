@@ -5,8 +5,8 @@ Images and returns (or, `async def`, awaits and returns) one Verdict for each, i
 have
 
 - `moderate_sync(items, timeout)`, used instead where nothing can be awaited (WSGI);
-- a second parameter `timeout` of `moderate` itself (the seconds left): it then ends by itself, and can
-  say in its `ModeratorTimeout` what it knows by then;
+- a parameter `known` of either: a dict that it fills with the verdict on each item, by the item's index,
+  as they come in. What is in it when the time is up, or when another item fails, still counts;
 - `name`, for logs, and `categories`, the wire names it can report, against which the policy is
   checked at start-up. Without `categories` any name goes.
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pkgutil import resolve_name
 from typing import Any, Final, Protocol, runtime_checkable
@@ -34,7 +35,7 @@ class Moderator(Protocol):
         """One verdict for each item, in order."""
 
 
-AnyModerator = Moderator | Callable[[Sequence[Item]], Sequence[Verdict] | Awaitable[Sequence[Verdict]]]
+AnyModerator = Moderator | Callable[..., Sequence[Verdict] | Awaitable[Sequence[Verdict]]]
 
 BUILT_IN: Final = {
     "openai": ("prescreen.moderators.openai", "OpenAIModerator"),
@@ -46,15 +47,14 @@ BUILT_IN: Final = {
 class Bound:
     """A moderator as the screen calls it.
 
-    `call` takes the items, and the seconds left if `takes_timeout`; `is_async` says whether it gives
+    `call` takes the items and, if it has such a parameter, `known`; `is_async` says whether it gives
     an awaitable without having done the work yet. `call_sync` takes the items and the seconds left; None where there is only `call`.
     """
 
     name: str
     call: Callable[..., Any]
     is_async: bool
-    takes_timeout: bool = False
-    call_sync: Callable[[Sequence[Item], float], Sequence[Verdict]] | None = None
+    call_sync: Callable[..., Sequence[Verdict]] | None = None
     categories: Collection[str] | None = None
 
 
@@ -86,22 +86,28 @@ def bind(moderator: AnyModerator) -> Bound:
     call: Any = getattr(moderator, "moderate", moderator)
     if not callable(call) or inspect.isclass(moderator):
         raise ConfigError("moderator", f"{moderator!r} is neither a function nor an object with a method 'moderate'")
+    call_sync = getattr(moderator, "moderate_sync", None)
     named = getattr(moderator, "name", None) or getattr(moderator, "__name__", None)
     return Bound(
         name=named if isinstance(named, str) else type(moderator).__name__,
-        call=call,
+        call=_offering(call),
         is_async=any(map(inspect.iscoroutinefunction, (call, type(call).__call__))),
-        takes_timeout="timeout" in _parameters(call),
-        call_sync=getattr(moderator, "moderate_sync", None),
+        call_sync=_offering(call_sync) if call_sync is not None else None,
         categories=getattr(moderator, "categories", None),
     )
 
 
-def _parameters(call: Callable[..., object]) -> Collection[str]:
+def _offering(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The callable with a parameter `known`, which it may not have."""
     try:
-        return inspect.signature(call).parameters
-    except (TypeError, ValueError):  # some callables written in C have none to show
-        return ()
+        takes_known = "known" in inspect.signature(call).parameters
+    except (TypeError, ValueError):  # some callables written in C show no signature
+        takes_known = False
+    return call if takes_known else partial(_without_known, call)
+
+
+def _without_known(call: Callable[..., Any], *arguments: object, known: object) -> Any:  # noqa: ARG001  # not asked for
+    return call(*arguments)
 
 
 def verified(items: Sequence[Item], verdicts: object) -> Sequence[Verdict]:
@@ -116,11 +122,20 @@ def verified(items: Sequence[Item], verdicts: object) -> Sequence[Verdict]:
     return verdicts
 
 
-def translated(error: Exception) -> ModeratorError:
-    """Whatever a moderator raised, as one of our errors; foreign messages may quote the user."""
-    if isinstance(error, ModeratorError):
+def translated(error: Exception, items: Sequence[Item], known: Mapping[int, Verdict]) -> ModeratorError:
+    """Whatever a moderator raised, as one of our errors, with the verdicts that it did give.
+
+    Foreign messages are left behind: they may quote the user.
+    """
+    if not isinstance(error, ModeratorError):
+        error = ModeratorDown(f"the moderator raised {type(error).__name__}")
+    indexes = sorted(known)
+    try:
+        verdicts = verified([items[index] for index in indexes], [known[index] for index in indexes])
+    except (BadVerdict, IndexError, TypeError):
         return error
-    return ModeratorDown(f"the moderator raised {type(error).__name__}")
+    error.known = dict(zip(indexes, verdicts, strict=True))
+    return error
 
 
 def _verify_maps(verdict: Verdict) -> None:

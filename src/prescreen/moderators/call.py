@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from anyio import CapacityLimiter
     from anyio.lowlevel import RunVar
 
-# A moderator that ends by itself gets most of the time, and a moment more to say what it knows.
-_SHARE: Final = 0.95
-_GRACE: Final = 0.05  # seconds
 _THREADS: Final = 40  # for `def` moderators, per event loop; apart from the framework's own
 
 
@@ -29,15 +26,16 @@ async def moderate(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
     """
     from anyio import move_on_after
 
+    known: dict[int, Verdict] = {}
     verdicts: object = None
-    grace = _GRACE if moderator.takes_timeout else 0.0
     try:
-        with move_on_after(step.timeout + grace) as scope:
-            verdicts = await _call(moderator, step)
+        with move_on_after(step.timeout) as scope:
+            verdicts = await _call(moderator, step, known)
     except Exception as error:  # whatever a moderator raises, the policy for failures must decide
-        raise translated(error) from error
+        raise translated(error, step.items, known) from error
     if scope.cancelled_caught:
-        raise ModeratorTimeout(f"no verdict within {step.timeout:g} s")
+        late = ModeratorTimeout(f"no verdict within {step.timeout:g} s")
+        raise translated(late, step.items, known)
     return verified(step.items, verdicts)
 
 
@@ -49,17 +47,18 @@ def moderate_sync(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
     """
     if moderator.call_sync is None and moderator.is_async:
         return _run(moderator, step)
+    known: dict[int, Verdict] = {}
     try:
         if moderator.call_sync is not None:
-            verdicts: object = moderator.call_sync(step.items, step.timeout)
+            verdicts: object = moderator.call_sync(step.items, step.timeout, known=known)
         else:
-            verdicts = moderator.call(*_arguments(moderator, step))
+            verdicts = moderator.call(step.items, known=known)
     except Exception as error:  # as above
-        raise translated(error) from error
+        raise translated(error, step.items, known) from error
     if not inspect.isawaitable(verdicts):
         return verified(step.items, verdicts)
     try:
-        return _run(replace(moderator, call=lambda *_: verdicts, is_async=True), step)
+        return _run(replace(moderator, call=lambda *_, **__: verdicts, is_async=True), step)
     finally:
         if inspect.iscoroutine(verdicts):
             verdicts.close()  # if it never ran, it shall not warn of that
@@ -75,23 +74,18 @@ def _run(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
     raise RuntimeError("an async moderator cannot be called from blocking code inside an event loop; await instead")
 
 
-async def _call(moderator: Bound, step: Moderate) -> object:
+async def _call(moderator: Bound, step: Moderate, known: dict[int, Verdict]) -> object:
     from anyio import to_thread
 
     if moderator.is_async:
-        return await moderator.call(*_arguments(moderator, step))
+        return await moderator.call(step.items, known=known)
 
     def call() -> tuple[object]:
-        return (
-            moderator.call(*_arguments(moderator, step)),
-        )  # in a tuple, since trio's threads may return no coroutine
+        # In a tuple, since trio's threads may return no coroutine.
+        return (moderator.call(step.items, known=known),)
 
     (verdicts,) = await to_thread.run_sync(call, abandon_on_cancel=True, limiter=_own_limiter())
     return await verdicts if inspect.isawaitable(verdicts) else verdicts
-
-
-def _arguments(moderator: Bound, step: Moderate) -> tuple[object, ...]:
-    return (step.items, step.timeout * _SHARE) if moderator.takes_timeout else (step.items,)
 
 
 def _own_limiter() -> CapacityLimiter:

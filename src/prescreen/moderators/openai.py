@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -57,6 +56,7 @@ _LONGEST_WAIT: Final = 60.0  # seconds; only a backstop, the screen's deadline c
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 Call = dict[str, Any]
+Known = dict[int, Verdict]
 
 
 class OpenAIModerator:
@@ -93,35 +93,35 @@ class OpenAIModerator:
     def __repr__(self) -> str:
         return f"OpenAIModerator(model={self.model!r}, base_url={self._options['base_url']!r})"
 
-    async def moderate(
-        self,
-        items: Sequence[Item],
-        timeout: float = _LONGEST_WAIT,  # noqa: ASYNC109  # to end by itself, and say what it knows by then
-    ) -> Sequence[Verdict]:
-        """The verdicts, within `timeout` seconds. Raises ModeratorError."""
-        from anyio import create_task_group, move_on_after
+    async def moderate(self, items: Sequence[Item], known: Known | None = None) -> Sequence[Verdict]:
+        """Raises ModeratorError; the caller bounds the time. `known` is filled as verdicts come in."""
+        from anyio import create_task_group
 
-        client, found = self._client(), _Verdicts()
+        known = {} if known is None else known
+        client, errors = self._client(), list[ModeratorError]()
 
         async def run(indexes: Sequence[int], call: Call) -> None:
-            with found.collect(indexes) as put:
-                put(await self._ask(client, call, len(indexes)))
+            try:
+                known.update(zip(indexes, await self._ask(client, call, len(indexes)), strict=True))
+            except ModeratorError as error:
+                errors.append(error)
 
-        with move_on_after(timeout) as scope:
-            async with create_task_group() as group:
-                for indexes, call in self._calls(items):
-                    group.start_soon(run, indexes, call)
-        if scope.cancelled_caught:
-            found.fail(ModeratorTimeout("no answer in time"))
-        return found.all(len(items))
+        async with create_task_group() as group:
+            for indexes, call in self._calls(items):
+                group.start_soon(run, indexes, call)
+        return _all(known, len(items), errors)
 
-    def moderate_sync(self, items: Sequence[Item], timeout: float) -> Sequence[Verdict]:
+    def moderate_sync(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Sequence[Verdict]:
         """The same, blocking, in at most about `timeout` seconds. Raises ModeratorError."""
-        client, found, deadline = self._client_sync(), _Verdicts(), time.monotonic() + timeout
+        known = {} if known is None else known
+        client, errors = self._client_sync(), list[ModeratorError]()
+        deadline = time.monotonic() + timeout
         for indexes, call in self._calls(items):
-            with found.collect(indexes) as put:
-                put(self._ask_sync(client, call, len(indexes), deadline))
-        return found.all(len(items))
+            try:
+                known.update(zip(indexes, self._ask_sync(client, call, len(indexes), deadline), strict=True))
+            except ModeratorError as error:
+                errors.append(error)
+        return _all(known, len(items), errors)
 
     async def _ask(self, client: AsyncOpenAI, call: Call, count: int) -> list[Verdict]:
         for is_last in (False, True):
@@ -204,31 +204,11 @@ class OpenAIModerator:
         return ModeratorDown(f"no answer ({type(error).__name__})")
 
 
-class _Verdicts:
-    """The verdicts of several calls; the first error is kept until all of them have been heard."""
-
-    def __init__(self) -> None:
-        self._found: dict[int, Verdict] = {}
-        self._error: ModeratorError | None = None
-
-    @contextmanager
-    def collect(self, indexes: Sequence[int]) -> Iterator[Callable[[Sequence[Verdict]], None]]:
-        """Within it, put one call's verdicts, those on the items at `indexes`."""
-        try:
-            yield lambda verdicts: self._found.update(zip(indexes, verdicts, strict=True))
-        except ModeratorError as error:
-            self.fail(error)
-
-    def fail(self, error: ModeratorError) -> None:
-        """Note that not all verdicts are there; the first reason counts."""
-        self._error = self._error or error
-
-    def all(self, count: int) -> list[Verdict]:
-        """Every verdict, in order; raises the error, with the verdicts that are known, if there was one."""
-        if self._error is not None:
-            self._error.known = self._found
-            raise self._error
-        return [self._found[index] for index in range(count)]
+def _all(known: Known, count: int, errors: Sequence[ModeratorError]) -> list[Verdict]:
+    """Every verdict, in order; raises the first error where there was one."""
+    if errors:
+        raise errors[0]
+    return [known[index] for index in range(count)]
 
 
 class _Result(BaseModel):
