@@ -778,7 +778,7 @@ def test_options_that_nobody_takes_are_found_when_the_screen_is_built(moderator:
 
 
 def test_a_callable_that_shows_no_signature_is_called_all_the_same() -> None:
-    decision = Screen(moderator=max).check_sync(QUIET)  # type: ignore[arg-type]  # what is no moderator is the point
+    decision = Screen(moderator=max).check_sync(QUIET)
 
     assert decision.cause is Cause.UNAVAILABLE
     assert decision.is_rejected

@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from prescreen.decode import admit, decode, query_fields
@@ -805,6 +805,20 @@ def test_a_text_that_no_reader_takes_for_json_is_only_a_text(body: bytes) -> Non
     assert read(body, b"text/plain", kinds=JSON | TEXT) == Document(text=body.decode())
 
 
+@PROPERTY
+@given(value=json_values, indent=st.none() | st.integers(0, 2), before=st.sampled_from(["", " ", "\n\t", "\ufeff"]))
+@example(value=[None, {"message": "seven"}], indent=None, before="")
+@example(value=[True, "seven"], indent=1, before="\ufeff")
+@example(value=[False, ["seven"]], indent=None, before=" ")
+def test_json_with_a_string_in_it_is_read_under_another_type_too(value: Any, indent: int | None, before: str) -> None:
+    assume(isinstance(value, str) or '"' in json.dumps(value))
+    body = (before + json.dumps(value, indent=indent)).encode()
+    for content_type in (URLENCODED, b"text/plain"):
+        document = read(body, content_type, kinds=ALL)
+        assert document.has_json
+        assert document.json == value
+
+
 def test_a_multipart_form_is_no_json() -> None:
     body = multipart(PLAIN)
     assert read(body, MULTIPART, kinds=JSON | FORM) == read(body, MULTIPART, kinds=FORM)
@@ -830,7 +844,13 @@ def test_a_plain_body_has_one_reading() -> None:
         pytest.param(b'{"message": "seven", "x": ' + b"[" * 80 + b"]" * 80 + b"}", id="too deep"),
         pytest.param('{"message": "seven"}'.encode("utf-16"), id="UTF-16"),
         pytest.param('{"message": "seven"}'.encode("utf-16-le"), id="UTF-16 without a mark"),
+        pytest.param('{"message": "seven"}'.encode("utf-32-be"), id="UTF-32 without a mark"),
+        pytest.param('["seven"]'.encode("utf-16-le"), id="UTF-16 list"),
+        pytest.param('[null, "seven"]'.encode("utf-16-le"), id="UTF-16 list that begins with null"),
+        pytest.param('"seven"'.encode("utf-16-be"), id="UTF-16 string"),
         pytest.param(b'{"message": "seven \xed\xa0\x80"}', id="encoded surrogate"),
+        pytest.param(b'"seven \xed\xa0\x80"', id="encoded surrogate in a string"),
+        pytest.param(b'[NaN, "seven"]', id="list that begins with NaN"),
     ],
 )
 def test_json_with_an_uncertain_reading_is_refused_in_a_form_too(body: bytes) -> None:

@@ -92,6 +92,8 @@ def test_a_path_gives_the_texts_at_its_places(path: str, expected: dict[str, str
         pytest.param([1, 2.5, True, None, {}, []], {}, id="nothing but numbers and the like"),
         pytest.param(["", " \n\t", "\u3000"], {}, id="blank"),
         pytest.param({"type": "text", "text": "a"}, {"/x/text": "a"}, id="a content part's type"),
+        pytest.param([{"type": "output_text"}, {"type": "input_image"}], {}, id="nothing but types"),
+        pytest.param([{"detail": "auto"}, {"detail": "low"}, {"detail": "high"}], {}, id="nothing but settings"),
         pytest.param({"type": "poem", "body": "a"}, {"/x/type": "poem", "/x/body": "a"}, id="an unknown type"),
         pytest.param({"kind": "text"}, {"/x/kind": "text"}, id="a type's word under another name"),
         pytest.param({"type": ["text"]}, {"/x/type/0": "text"}, id="a type's word in a list"),
@@ -277,8 +279,58 @@ def test_a_named_field_that_is_not_utf8_is_refused_and_another_is_left_alone() -
             found.items(Document(fields=fields), fields, LIMITS)
 
 
+def test_a_coded_value_is_decoded_and_another_is_not() -> None:
+    fields = (Field("a", b"b%61d+word", is_coded=True), Field("b", b"b%61d+word"))
+    assert fields_of(Document(fields=fields), places(form=["*"])) == [("/a", "bad word"), ("/b", "b%61d+word")]
+
+
+@pytest.mark.parametrize(
+    ("name", "readings"),
+    [
+        ("plain.txt", {"plain.txt"}),
+        ("b\\ad.txt", {"b\\ad.txt", "bad.txt", "ad.txt"}),
+        ("one/two.txt", {"one/two.txt", "two.txt"}),
+        ("b&#97;d.txt", {"b&#97;d.txt", "bad.txt"}),
+        ("b\u200bad.txt", {"b\u200bad.txt", "bad.txt"}),
+        ("folder/", {"folder/"}),
+    ],
+)
+def test_a_file_name_is_read_as_each_reader_cleans_it_up(name: str, readings: set[str]) -> None:
+    found = fields_of(Document(fields=(Field("file", b"", name),)), places(form=["file"]))
+    assert {value for _, value in found} == readings
+    assert {pointer for pointer, _ in found} == {"/file/filename"}
+
+
+class Looked(str):
+    """A string that counts how often it is looked at."""
+
+    __slots__ = ("times",)
+
+    def strip(self, chars: str | None = None) -> str:
+        self.times = getattr(self, "times", 0) + 1
+        return super().strip(chars)
+
+
+def test_what_is_selected_often_is_looked_at_once() -> None:
+    """Or a short path and a deep document would be a lever to stall us."""
+    text = Looked("seven")
+    document: Any = text
+    for _ in range(60):
+        document = [document]
+    (item,) = items(document, "$", "$..*", "$..[0]", "$[0]..*")
+    assert isinstance(item, Text)
+    assert item.value == "seven"
+    assert text.times < 10
+
+
+def test_names_that_are_just_short_enough_make_a_pointer() -> None:
+    assert texts({"a" * 4000: {"b" * 96: "text"}}, "$") == {f"/{'a' * 4000}/{'b' * 96}": "text"}
+    with pytest.raises(Oversize, match="4096"):
+        texts({"a" * 4000: {"b" * 97: "text"}}, "$")
+
+
 def test_a_rule_without_a_form_reads_none() -> None:
-    document = Document(form_like=b"message=seven&text=lanterns", fields=(Field("a", b"1"),))
+    document = Document(form_like=b"=seven&=violet&message=seven&text=lanterns", fields=(Field("a", b"1"),))
     assert places("$", query=["message"]).items(document, (), LIMITS) == ()
 
 
@@ -359,6 +411,8 @@ def test_what_overlapping_paths_find_twice_counts_once() -> None:
         pytest.param("/messages/0/content/1/text", "/messages/0/content/1/text", id="a content part's names"),
         pytest.param("/messages/0/secret", "/messages/0/*", id="a client's name"),
         pytest.param("/secret/messages/secret", "/*/messages/*", id="a client's names around a configured one"),
+        pytest.param("/0/type", "/0/type", id="a content part's type"),
+        pytest.param("/0/image_url/url", "/0/image_url/url", id="a picture's address"),
         pytest.param("/12345/123456", "/12345/*", id="a number that is no index"),
         pytest.param("/٣/x1", "/*/*", id="other digits"),
         pytest.param("/field/0/filename", "/field/0/filename", id="a file's name"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from prescreen.errors import ConfigError
 from prescreen.model import Action, Image, Item, Reason, Text, Verdict
-from prescreen.policy import UNSPECIFIED, Policy
+from prescreen.policy import Policy
 
 PROPERTY: Final = settings(max_examples=150, deadline=None, derandomize=True)
 ITEM: Final = Text("/a", "seven violet lanterns")
@@ -59,17 +59,17 @@ def hits(policy: Policy, verdict: Verdict) -> list[str]:
             Policy(thresholds={"hate": 0.5}), Verdict(flagged=False, scores={"hate": 0.9}), ["hate"], id="only scores"
         ),
         pytest.param(Policy(), Verdict(flagged=False, scores={"hate": 0.9}), [], id="only scores and no threshold"),
-        pytest.param(Policy(), Verdict(flagged=True), [UNSPECIFIED], id="flagged without a category"),
+        pytest.param(Policy(), Verdict(flagged=True), ["unspecified"], id="flagged without a category"),
         pytest.param(
             Policy(),
             Verdict(flagged=True, categories={"hate": False}),
-            [UNSPECIFIED],
+            ["unspecified"],
             id="flagged, all categories false",
         ),
         pytest.param(
             Policy(thresholds={"hate": 0.5}),
             Verdict(flagged=True, scores={"hate": 0.1, "violence": 0.1}),
-            [UNSPECIFIED],
+            ["unspecified"],
             id="flagged, and a threshold for one of two scores",
         ),
         pytest.param(
@@ -85,7 +85,7 @@ def hits(policy: Policy, verdict: Verdict) -> list[str]:
             id="flagged, settled by the star",
         ),
         pytest.param(
-            Policy(thresholds={"*": 0.5}), Verdict(flagged=True), [UNSPECIFIED], id="flagged, nothing to settle"
+            Policy(thresholds={"*": 0.5}), Verdict(flagged=True), ["unspecified"], id="flagged, nothing to settle"
         ),
     ],
 )

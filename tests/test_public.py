@@ -11,7 +11,8 @@ from typing import Any, Final
 import pytest
 
 import prescreen
-from prescreen import errors
+from prescreen import Policy, Rejections, Rule, errors
+from prescreen.document import Limits
 from prescreen.lookup import decision_of
 from prescreen.model import DECISION_KEY, Action, Cause, Decision, Head, Image, Mode, Record, Text
 
@@ -236,6 +237,16 @@ def test_only_an_enforced_rejection_rejects(action: Action, mode: Mode) -> None:
 
 
 def test_values_do_not_change() -> None:
-    for value, name in ((DECISION, "action"), (Head("POST", "/"), "path"), (Record(DECISION, "judge"), "decision")):
+    values: list[tuple[object, str]] = [
+        (DECISION, "action"),
+        (Head("POST", "/"), "path"),
+        (Record(DECISION, "judge"), "decision"),
+        (Policy(), "thresholds"),
+        (Rejections(), "status"),
+        (Rule("POST /chat", json="$"), "match"),
+        (Limits(), "body"),
+        (Text("/a", "b"), "value"),
+    ]
+    for value, name in values:
         with pytest.raises(AttributeError):
             setattr(value, name, None)

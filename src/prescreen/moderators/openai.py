@@ -13,10 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from prescreen.errors import (
-    BadVerdict,
     ConfigError,
     ModeratorBusy,
     ModeratorDown,
@@ -25,6 +22,7 @@ from prescreen.errors import (
     ModeratorTimeout,
 )
 from prescreen.model import Image, Item, Text, Verdict
+from prescreen.moderators.answer import parse
 
 if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
@@ -209,43 +207,6 @@ def _all(known: Known, count: int, errors: Sequence[ModeratorError]) -> list[Ver
     if errors:
         raise errors[0]
     return [known[index] for index in range(count)]
-
-
-class _Result(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    flagged: bool | None = None
-    categories: dict[str, bool | None]
-    category_scores: dict[str, float | None] | None = None
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    results: list[_Result]
-    model: str = ""
-
-
-def parse(body: bytes, count: int) -> list[Verdict]:
-    """The verdicts of a moderation answer; raises BadVerdict unless they are `count` whole ones."""
-    try:
-        answer = _Answer.model_validate_json(body)
-    except ValidationError as error:
-        raise BadVerdict(f"the answer is not a moderation result ({error.error_count()} faults)") from None
-    if len(answer.results) != count:
-        raise BadVerdict(f"{count} items were judged with {len(answer.results)} results")
-    return [_verdict(result, answer.model) for result in answer.results]
-
-
-def _verdict(result: _Result, model: str) -> Verdict:
-    categories = {name: hit for name, hit in result.categories.items() if hit is not None}
-    flagged = result.flagged
-    if flagged is None and len(categories) == len(result.categories):
-        flagged = any(categories.values())
-    if flagged is None or not categories:
-        raise BadVerdict("a result says neither flagged nor which categories hold")
-    scores = {name: score for name, score in (result.category_scores or {}).items() if score is not None}
-    return Verdict(flagged, categories, scores, model)
 
 
 def _refused(status: int, code: str | None, retry_after: str | None) -> ModeratorError:
