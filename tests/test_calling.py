@@ -782,3 +782,12 @@ def test_a_callable_that_shows_no_signature_is_called_all_the_same() -> None:
 
     assert decision.cause is Cause.UNAVAILABLE
     assert decision.is_rejected
+
+
+async def test_a_malformed_verdict_does_not_hide_a_good_one(check: Check) -> None:
+    def half(items: Sequence[Item]) -> Sequence[Verdict]:
+        return [Verdict(True, {"violence": True}), Verdict(False, {}, {"violence": 1.7})]
+
+    for on_error in Action:
+        decision = await check(Screen(moderator=half, on_error=on_error), [Text("/0", BAD), Text("/1", QUIET)])
+        assert (decision.cause, decision.is_rejected) == (Cause.FLAGGED, True)

@@ -111,14 +111,17 @@ def _without_known(call: Callable[..., Any], *arguments: object, known: object) 
 
 
 def verified(items: Sequence[Item], verdicts: object) -> Sequence[Verdict]:
-    """The verdicts, if they are one well-formed Verdict for each item; raises BadVerdict otherwise."""
+    """The verdicts, if they are one well-formed Verdict for each item; raises BadVerdict otherwise.
+
+    What is well-formed all the same is in the error's `known`.
+    """
     if not isinstance(verdicts, Sequence) or len(verdicts) != len(items):
         count = len(verdicts) if isinstance(verdicts, Sequence) else type(verdicts).__name__
         raise BadVerdict(f"{len(items)} items were judged with {count} verdicts")
-    for verdict in verdicts:
-        if not isinstance(verdict, Verdict) or not isinstance(verdict.flagged, bool):
-            raise BadVerdict("an answer is not a Verdict whose `flagged` is True or False")
-        _verify_maps(verdict)
+    faults = {index: fault for index, verdict in enumerate(verdicts) if (fault := _fault(verdict))}
+    if faults:
+        known = {index: verdict for index, verdict in enumerate(verdicts) if index not in faults}
+        raise BadVerdict(next(iter(faults.values())), known=known)
     return verdicts
 
 
@@ -129,25 +132,26 @@ def translated(error: Exception, items: Sequence[Item], known: Mapping[int, Verd
     """
     if not isinstance(error, ModeratorError):
         error = ModeratorDown(f"the moderator raised {type(error).__name__}")
-    indexes = sorted(known)
-    try:
-        verdicts = verified([items[index] for index in indexes], [known[index] for index in indexes])
-    except (BadVerdict, IndexError, TypeError):
-        return error
-    error.known = dict(zip(indexes, verdicts, strict=True))
+    known = {**known, **error.known}
+    error.known = {index: known[index] for index in range(len(items)) if index in known and not _fault(known[index])}
     return error
 
 
-def _verify_maps(verdict: Verdict) -> None:
+def _fault(verdict: object) -> str | None:
+    """What is wrong with one verdict."""
+    if not isinstance(verdict, Verdict) or not isinstance(verdict.flagged, bool):
+        return "an answer is not a Verdict whose `flagged` is True or False"
     if not isinstance(verdict.categories, Mapping) or not isinstance(verdict.scores, Mapping):
-        raise BadVerdict("a verdict's categories or scores are no mapping")
-    for category, hit in verdict.categories.items():
-        if not isinstance(category, str) or not isinstance(hit, bool):
-            raise BadVerdict("a verdict's categories are not names with True or False")
-    for category, score in verdict.scores.items():
-        is_number = isinstance(score, int | float) and not isinstance(score, bool)
-        if not isinstance(category, str) or not is_number or not 0 <= score <= 1:
-            raise BadVerdict("a verdict's scores are not names with numbers from 0 to 1")
+        return "a verdict's categories or scores are no mapping"
+    if not all(isinstance(name, str) and isinstance(hit, bool) for name, hit in verdict.categories.items()):
+        return "a verdict's categories are not names with True or False"
+    if not all(isinstance(name, str) and _is_score(score) for name, score in verdict.scores.items()):
+        return "a verdict's scores are not names with numbers from 0 to 1"
+    return None
+
+
+def _is_score(score: object) -> bool:
+    return isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1
 
 
 def _construct(kind: Callable[..., AnyModerator], name: str, options: Mapping[str, object]) -> AnyModerator:

@@ -110,7 +110,11 @@ class OpenAIModerator:
         return _all(known, len(items), errors)
 
     def moderate_sync(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Sequence[Verdict]:
-        """The same, blocking, in at most about `timeout` seconds. Raises ModeratorError."""
+        """The same, blocking, in about `timeout` seconds. Raises ModeratorError.
+
+        The head of an answer and the body of an error are read by the SDK, whose own timeout starts
+        anew with each piece: a service that sends these byte by byte can take longer.
+        """
         known = {} if known is None else known
         client, errors = self._client_sync(), list[ModeratorError]()
         deadline = time.monotonic() + timeout
@@ -209,9 +213,9 @@ def _all(known: Known, count: int, errors: Sequence[ModeratorError]) -> list[Ver
     return [known[index] for index in range(count)]
 
 
-def _refused(status: int, code: str | None, retry_after: str | None) -> ModeratorError:
+def _refused(status: int, code: object, retry_after: str | None) -> ModeratorError:
     wait = float(retry_after) if retry_after and re.fullmatch(r"\d{1,5}(\.\d+)?", retry_after) else None
-    said = f"HTTP {status}" + (f", {code}" if code and re.fullmatch(r"\w{1,64}", code) else "")
+    said = f"HTTP {status}" + (f", {code}" if code and re.fullmatch(r"\w{1,64}", str(code)) else "")
     if status == 429:
         return ModeratorBusy(f"rate limit or quota ({said})", retry_after=wait)
     if status >= 500:
