@@ -43,7 +43,7 @@ clean:
 	rm -rf .venv .venv-* .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.new:
-	@test -n "$(PYTHON)" || { echo "prescreen needs Python 3.11, 3.12 or 3.13; none was found" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "prescreen needs Python 3.11 or later; none was found" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade "pip>=25.1"
 	touch $@

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from prescreen.config import Settings, load, settings
 from prescreen.document import Limits
 from prescreen.errors import ConfigError
-from prescreen.flow import Targets
 from prescreen.model import Action, Decision, Mode, Rejection
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections
 from prescreen.rule import Rule
+from prescreen.target import Targets
 from prescreen.units import seconds, size
 
 PROPERTY: Final = profile(max_examples=100, deadline=None, derandomize=True)

@@ -27,7 +27,7 @@ from prescreen.errors import (
     Unreadable,
     Unsupported,
 )
-from prescreen.flow import Flow, Plan, Targets, screen_items, screen_request
+from prescreen.flow import Flow, Plan, screen_items, screen_request
 from prescreen.log import event, log_decision
 from prescreen.model import (
     Action,
@@ -49,6 +49,7 @@ from prescreen.model import (
 )
 from prescreen.policy import Policy
 from prescreen.rule import Rule
+from prescreen.target import Targets
 
 PHRASE: Final = "seven violet lanterns"
 PICTURE: Final = "https://pictures.example/lantern.png"

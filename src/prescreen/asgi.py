@@ -6,6 +6,7 @@ disconnect, touch a request that no rule is about, cancel a pending `receive` an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from anyio import move_on_after
 from anyio.lowlevel import checkpoint
 
 from prescreen.drive import drive
-from prescreen.errors import ClientGone, Incomplete, Oversize, Slow
+from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
 from prescreen.match import choose
 from prescreen.model import DECISION_KEY, Answer, Decision, Head, ReadBody, Step
 from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
@@ -26,6 +27,8 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+logger: Final = logging.getLogger("prescreen")
+
 _DRAIN_BYTES: Final = 4 << 20
 _DRAIN_SECONDS: Final = 5.0
 
@@ -34,8 +37,9 @@ class ModerationMiddleware:
     """Screens each request that a rule is about before `app` is called.
 
     Takes a Screen, or what a Screen is made of: `config` (a TOML file) and the keyword arguments of
-    `Screen`. Raises ConfigError. Put it inside CORS, and inside authentication where that decides
-    who the user is.
+    `Screen`. Raises ConfigError; a Screen made beforehand raises it where you make it, while
+    `app.add_middleware` makes its middleware only when the server starts. Put it inside CORS, and
+    inside authentication where that decides who the user is.
     """
 
     def __init__(
@@ -47,7 +51,12 @@ class ModerationMiddleware:
         **options: Unpack[ScreenOptions],
     ) -> None:
         self.app: Final = app
-        self.screen: Final = screen_from(screen, config, options)
+        try:
+            self.screen: Final = screen_from(screen, config, options)
+        except ConfigError as error:
+            # Frameworks build their middleware late, where servers may swallow what it raises.
+            logger.critical("prescreen cannot work as configured: %s", error)
+            raise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,28 +23,28 @@ from prescreen.model import Action, Mode
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections
 from prescreen.rule import Rule
-from prescreen.units import seconds
+from prescreen.units import action, seconds
 
 Seconds = Annotated[float, BeforeValidator(seconds)]
 
 
 def _made(kind: type) -> BeforeValidator:
+    return BeforeValidator(partial(_make, kind))
+
+
+def _make(kind: type, value: object) -> object:
     """Make a `kind` of a table; what a table may hold is for `kind` itself to say."""
+    if isinstance(value, kind):
+        return value
     known = [each.name for each in fields(kind) if each.init]
-
-    def make(value: object) -> object:
-        if isinstance(value, kind):
-            return value
-        if not isinstance(value, Mapping):
-            raise ConfigError("", f"{value!r} is neither {kind.__name__}(…) nor a table of {', '.join(known)}")
-        for key in value:
-            if key not in known:
-                raise ConfigError(str(key), f"unknown key{_suggestion(str(key), known)}")
-        if missing := [each.name for each in fields(kind) if _is_required(each) and each.name not in value]:
-            raise ConfigError(missing[0], "it is required")
-        return kind(**value)
-
-    return BeforeValidator(make)
+    if not isinstance(value, Mapping):
+        raise ConfigError("", f"{value!r} is neither {kind.__name__}(…) nor a table of {', '.join(known)}")
+    for key in value:
+        if key not in known:
+            raise ConfigError(str(key), f"unknown key{_suggestion(str(key), known)}")
+    if missing := [each.name for each in fields(kind) if _is_required(each) and each.name not in value]:
+        raise ConfigError(missing[0], "it is required")
+    return kind(**value)
 
 
 def _is_required(each: Field[object]) -> bool:
@@ -51,8 +52,27 @@ def _is_required(each: Field[object]) -> bool:
 
 
 def _suggestion(key: str, known: Sequence[str]) -> str:
+    if key in Settings.model_fields and key not in known:
+        return f"; {key!r} stands at the top of the file, above the first [table]"
     near = get_close_matches(key, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known)}"
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+        raise ConfigError("", "write a list of rules; in TOML, [[rules]] with two brackets")
+    return value
+
+
+def _mode(value: object) -> Mode:
+    try:
+        return Mode(value)  # type: ignore[arg-type]  # what is no Mode is the question here
+    except ValueError:
+        raise ConfigError("", f"{value!r} is not one of 'enforce', 'monitor' or 'off'") from None
+
+
+def _rejection(value: object) -> object:
+    return _make(Rejections, value) if isinstance(value, Mapping) else value
 
 
 class Settings(BaseModel):
@@ -65,13 +85,13 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    rules: tuple[Annotated[InstanceOf[Rule], _made(Rule)], ...] = ()
+    rules: Annotated[tuple[Annotated[InstanceOf[Rule], _made(Rule)], ...], BeforeValidator(_listed)] = ()
     moderator: Any = "openai"
     moderators: Mapping[str, Mapping[str, Any]] = Setting(default_factory=dict, repr=False)  # keys are secret
     policy: Annotated[InstanceOf[Policy], _made(Policy)] = Policy()
-    rejection: Any = Rejections()
-    mode: Mode = Mode.ENFORCE
-    on_error: Action = Action.REJECT
+    rejection: Annotated[Any, BeforeValidator(_rejection)] = Rejections()
+    mode: Annotated[Mode, BeforeValidator(_mode)] = Mode.ENFORCE
+    on_error: Annotated[Action, BeforeValidator(action)] = Action.REJECT
     deadline: Seconds = 2.0
     receive_timeout: Seconds = 30.0
     limits: Annotated[InstanceOf[Limits], _made(Limits)] = Limits()
@@ -95,7 +115,7 @@ def load(path: str | Path, **overrides: object) -> Settings:
     try:
         data = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise ConfigError("", f"cannot read it: {error.strerror}") from error
+        raise ConfigError("", f"cannot read it: {error.strerror} ({path.absolute()})") from error
     except ValueError as error:  # not UTF-8, or not TOML
         raise ConfigError("", f"it is not a TOML file: {error}") from error
     _anchor_files(data, path.parent)

@@ -17,8 +17,8 @@ class Limits:
     """How much of one request is taken; more is Oversize (413).
 
     `body` is in bytes (or like "1MiB"). `nodes` counts JSON values, `fields` form fields or query parameters,
-    `parts` multipart parts, `part_head` the bytes of one part's headers, `texts` and `characters`
-    what goes to the moderator. JSON deeper than `depth` is Unreadable. Raises ConfigError.
+    `parts` multipart parts, `part_head` the bytes of one part's headers, `texts`, `images` and
+    `characters` what goes to the moderator (an image is a call of its own). JSON deeper than `depth` is Unreadable. Raises ConfigError.
     """
 
     body: int = 1 << 20
@@ -28,6 +28,7 @@ class Limits:
     parts: int = 100
     part_head: int = 4_096
     texts: int = 256
+    images: int = 16
     characters: int = 100_000
 
     def __post_init__(self) -> None:

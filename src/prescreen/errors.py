@@ -23,6 +23,8 @@ Messages never hold a user's text: they end up in logs and in answers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from traceback import extract_tb
 from typing import ClassVar
 
 from prescreen.model import Cause, Verdict
@@ -30,6 +32,12 @@ from prescreen.model import Cause, Verdict
 
 class PrescreenError(Exception):
     """The root of every error raised here."""
+
+
+def raised_at(error: BaseException) -> str:
+    """Where a foreign error was raised, as " (file.py:12, in check)"; its message may quote a user."""
+    frames = extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
 
 
 class ConfigError(PrescreenError, ValueError):

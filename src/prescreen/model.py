@@ -46,6 +46,7 @@ class Cause(StrEnum):
     INCOMPLETE = "incomplete"
     LENGTH_REQUIRED = "length_required"
     SLOW = "slow"
+    REFUSED = "refused"
     UNAVAILABLE = "unavailable"
 
 

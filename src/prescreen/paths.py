@@ -54,15 +54,18 @@ class Places:
         form field or query parameter that is not UTF-8.
         """
         found: dict[tuple[str, str], Item] = {}
-        characters = 0
+        characters = images = 0
         for item in self._found(document, query):
             if isinstance(item, Image):
                 found[item.pointer, item.url] = item
+                images += 1
             elif item.value.strip() and (item.pointer, item.value) not in found:
                 found[item.pointer, item.value] = item
                 characters += len(item.value)
             if len(found) > limits.texts:
                 raise Oversize(f"there are more than {limits.texts} texts and images to moderate")
+            if images > limits.images:
+                raise Oversize(f"there are more than {limits.images} images to moderate")
             if characters > limits.characters:
                 raise Oversize(f"there are more than {limits.characters} characters to moderate")
         return tuple(found.values())
@@ -82,7 +85,8 @@ class Places:
         yield from _named(query, self._query, _QUERY)
         if document.form_like is not None and "*" in self._form:
             bodies = [field.value for field in document.fields] or [document.form_like]
-            yield from (Text("", unquoted(body).decode("utf-8", "replace")) for body in bodies if b"&" in body)
+            coded = (body for body in bodies if b"%" in body or b"+" in body)  # else it is there already
+            yield from (Text("", unquoted(body).decode("utf-8", "replace")) for body in coded)
         elif document.form_like is not None:
             yield from self._spelled_out(document.form_like)
         if self._text and document.text:

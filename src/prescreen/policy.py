@@ -42,7 +42,8 @@ class Policy:
         for category, threshold in self.thresholds.items():
             if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
                 raise ConfigError(f'thresholds."{category}"', f"{threshold!r} is not a number from 0 to 1")
-        if isinstance(self.ignore, str) or not isinstance(self.ignore, Collection):
+        is_list = isinstance(self.ignore, Collection) and not isinstance(self.ignore, str)
+        if not is_list or not all(isinstance(name, str) for name in self.ignore):
             raise ConfigError("ignore", f"write a list of categories: [{self.ignore!r}]")
         object.__setattr__(self, "thresholds", dict(self.thresholds))
         object.__setattr__(self, "actions", {name: _action(name, value) for name, value in self.actions.items()})

@@ -13,7 +13,7 @@ from typing import Final, Literal, get_args
 from prescreen.errors import ConfigError
 from prescreen.model import Action, Cause, Decision, Reason, Rejection
 from prescreen.page import PAGE
-from prescreen.wording import ANSWERS, CATEGORIES, RESOURCES, SUPPORT, Answer
+from prescreen.wording import CATEGORIES, EXPLANATIONS, RESOURCES, SUPPORT, Explanation
 
 Format = Literal["problem", "openai", "html", "text", "negotiate"]
 
@@ -41,7 +41,7 @@ class Rejections:
     _: KW_ONLY
     format: Format = "problem"
     status: int = 400
-    title: str = ANSWERS[Cause.FLAGGED].title
+    title: str = EXPLANATIONS[Cause.FLAGGED].title
     wording: Mapping[str, str] = field(default_factory=dict)
     resources: str = RESOURCES
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -88,8 +88,8 @@ class Rejections:
             return f"{SUPPORT} {self.resources}".strip()
         return None
 
-    def _answer(self, decision: Decision) -> Answer:
-        answer = ANSWERS[decision.cause]
+    def _answer(self, decision: Decision) -> Explanation:
+        answer = EXPLANATIONS[decision.cause]
         if decision.cause is Cause.FLAGGED:
             named = dict.fromkeys(self.words(reason.category) for reason in _grounds(decision))
             detail = self.support(decision) or answer.detail.format(categories=_enumerate(list(named)))
@@ -110,6 +110,11 @@ def _grounds(decision: Decision) -> list[Reason]:
     return [reason for reason in decision.reasons if reason.action is Action.REJECT]
 
 
+def is_token(name: str) -> bool:
+    """Whether it can be a header's name."""
+    return _TOKEN.fullmatch(name) is not None
+
+
 def _texts(key: str, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise ConfigError(key, f"{value!r} is no table of texts by name")
@@ -122,7 +127,7 @@ def _texts(key: str, value: object) -> dict[str, str]:
 def _headers(value: object) -> dict[str, str]:
     headers = _texts("headers", value)
     for name, text in headers.items():
-        if name.lower() in _FRAMING or not _TOKEN.fullmatch(name) or not (text.isprintable() and text.isascii()):
+        if name.lower() in _FRAMING or not is_token(name) or not (text.isprintable() and text.isascii()):
             raise ConfigError(f'headers."{name}"', "this header cannot be set here")
     return {name.lower(): text for name, text in headers.items()}
 
@@ -132,7 +137,7 @@ def _enumerate(words: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else "unaccepted content"
 
 
-def _problem(look: Rejections, decision: Decision, answer: Answer) -> str:
+def _problem(look: Rejections, decision: Decision, answer: Explanation) -> str:
     """RFC 9457."""
     members: dict[str, object] = {
         "type": f"urn:prescreen:{answer.code.replace('_', '-')}",
@@ -155,22 +160,22 @@ def _category(look: Rejections, reason: Reason) -> dict[str, object]:
     return member | {"score": reason.score} if look.show_scores else member
 
 
-def _openai(_look: Rejections, decision: Decision, answer: Answer) -> str:
+def _openai(_look: Rejections, decision: Decision, answer: Explanation) -> str:
     """The error envelope that OpenAI's clients parse."""
     param = next((reason.pointer for reason in _grounds(decision)), None)
     message = f"{answer.title}. {answer.detail}"
     return json.dumps({"error": {"message": message, "type": answer.type, "param": param, "code": answer.code}})
 
 
-def _html(_look: Rejections, decision: Decision, answer: Answer) -> str:
+def _html(_look: Rejections, decision: Decision, answer: Explanation) -> str:
     return PAGE.format(title=escape(answer.title), detail=escape(answer.detail), id=escape(decision.id))
 
 
-def _text(_look: Rejections, decision: Decision, answer: Answer) -> str:
+def _text(_look: Rejections, decision: Decision, answer: Explanation) -> str:
     return f"{answer.title}. {answer.detail}\n(decision {decision.id})\n"
 
 
-Writer = Callable[[Rejections, Decision, Answer], str]
+Writer = Callable[[Rejections, Decision, Explanation], str]
 _WRITERS: Final[dict[str, tuple[str, Writer]]] = {
     "problem": ("application/problem+json", _problem),
     "openai": ("application/json", _openai),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from prescreen.document import Limits
 from prescreen.drive import drive, drive_sync
-from prescreen.errors import ConfigError
-from prescreen.flow import Flow, Plan, Targets, screen_items, screen_request
+from prescreen.errors import ConfigError, raised_at
+from prescreen.flow import Flow, Plan, screen_items, screen_request
 from prescreen.log import log_decision
 from prescreen.match import RuleSet
 from prescreen.model import (
@@ -20,6 +22,7 @@ from prescreen.model import (
     Answer,
     Decision,
     Head,
+    Image,
     Item,
     Mode,
     ModeName,
@@ -29,11 +32,12 @@ from prescreen.model import (
     Step,
     Text,
 )
-from prescreen.moderators import AnyModerator, Bound, bind, build
+from prescreen.moderators import BUILT_IN, AnyModerator, Bound, bind, build
 from prescreen.moderators.call import moderate, moderate_sync
 from prescreen.policy import Policy
-from prescreen.rejection import Rejections
+from prescreen.rejection import Rejections, is_token
 from prescreen.rule import Rule
+from prescreen.target import Targets
 
 if TYPE_CHECKING:
     from prescreen.config import Settings
@@ -92,7 +96,10 @@ class Screen:
 
     def check_flow(self, text: str | Sequence[Item]) -> Flow[Decision]:
         """The flow behind `check`."""
-        return screen_items(self.plan, [Text("", text)] if isinstance(text, str) else text)
+        items = [Text("", text)] if isinstance(text, str) else text
+        if not isinstance(items, Sequence) or not all(isinstance(item, Text | Image) for item in items):
+            raise TypeError("check takes a str, or a list of Text and Image")
+        return screen_items(self.plan, () if self.settings.mode is Mode.OFF else items)
 
     def request_flow(self, rules: tuple[Rule, ...], head: Head) -> Flow[Decision]:
         """The flow that screens a request by `rules`; the caller's driver performs `ReadBody`."""
@@ -102,12 +109,15 @@ class Screen:
         """The answer for a decision that rejects; `accept` is the request's Accept header."""
         try:
             rejection = self._reject(decision, accept)
-            _check_rejection(rejection)
+            fault = _fault(rejection)
         except Exception as error:  # noqa: BLE001  # a broken page must not let a request through, nor end in a 500
             # Its message stays out of the log: it may quote what the page was about.
-            logger.error("the configured rejection failed (%s); the default one is sent", type(error).__name__)  # noqa: TRY400
-            return Rejections()(decision)
-        return rejection
+            fault = f"it raised {type(error).__name__}{raised_at(error)}"
+        if fault is None:
+            lower = {name.lower(): value for name, value in rejection.headers.items()}
+            return replace(rejection, headers={**lower, "content-length": str(len(rejection.body))})
+        logger.error("the configured rejection failed; the default one is sent: %s", fault)
+        return Rejections()(decision)
 
     async def perform(self, step: Step) -> Answer:
         """Perform any step but ReadBody, awaiting."""
@@ -186,29 +196,34 @@ def _settings(config: str | Path | None, options: ScreenOptions) -> Settings:
 
 def _moderator(settings: Settings) -> Bound:
     for name in settings.moderators:
-        if name != settings.moderator:
-            raise ConfigError(
-                f"moderators.{name}", f"options for a moderator that is not used; it is {settings.moderator!r}"
-            )
+        if name not in BUILT_IN and name != settings.moderator:
+            raise ConfigError(f"moderators.{name}", f"there is no moderator {name!r}; there are {', '.join(BUILT_IN)}")
     chosen = settings.moderator
     return bind(build(chosen, settings.moderators.get(chosen, {})) if isinstance(chosen, str) else chosen)
 
 
-def _check_rejection(rejection: object) -> None:
-    """Raise TypeError or ValueError for what no server could send."""
-    if not isinstance(rejection, Rejection) or not isinstance(rejection.body, bytes):
-        raise TypeError(rejection)
-    if not 200 <= rejection.status < 600:
-        raise ValueError(rejection.status)
-    for name, value in rejection.headers.items():
-        if not name.isascii() or "\n" in value or "\r" in value:
-            raise ValueError(name)
-        value.encode("latin-1")
+def _fault(rejection: object) -> str | None:
+    """Why no server could send this."""
+    if not isinstance(rejection, Rejection):
+        return f"it gave {type(rejection).__name__}, not a Rejection"
+    if type(rejection.status) is not int or not 400 <= rejection.status < 600:
+        return "its status is no number from 400 to 599"
+    if not isinstance(rejection.body, bytes):
+        return f"its body is {type(rejection.body).__name__}, not bytes"
+    if not isinstance(rejection.headers, Mapping) or not all(starmap(_is_header, rejection.headers.items())):
+        return "its headers are no mapping of plain texts in latin-1"
+    return None
+
+
+def _is_header(name: object, value: object) -> bool:
+    if not isinstance(name, str) or not isinstance(value, str):
+        return False
+    return is_token(name) and value.isprintable() and all(ord(letter) < 256 for letter in value)
 
 
 def _rejecter(configured: Rejections | Callable[[Decision], Rejection]) -> Callable[[Decision, str], Rejection]:
     if isinstance(configured, Rejections):
         return configured
-    if not callable(configured):
-        raise ConfigError("rejection", f"{configured!r} is neither Rejections nor a callable")
+    if not callable(configured) or inspect.iscoroutinefunction(configured):
+        raise ConfigError("rejection", f"{configured!r} is neither Rejections nor a plain callable (`def`)")
     return lambda decision, _accept: configured(decision)

@@ -23,7 +23,7 @@ CATEGORIES: Final = {
     "violence/graphic": "graphic violence",
     "unspecified": "content that our moderation does not accept",
 }
-"""Plain words for OpenAI's thirteen categories (and for a flag without one)."""
+"""Plain words for OpenAI's thirteen categories, and for a flag that comes without one."""
 
 SUPPORT: Final = (
     "It sounds as if you may be going through a hard time. You are not alone, and talking to someone can help."
@@ -35,7 +35,7 @@ RESOURCES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Explanation:
     """How one cause is answered: status, title, a sentence, and the code of the `openai` format.
 
     In `detail`, {problem} is what was wrong with the request and {categories} the words for what
@@ -49,20 +49,26 @@ class Answer:
     type: str = "invalid_request_error"
 
 
-ANSWERS: Final = {
-    Cause.FLAGGED: Answer(
+EXPLANATIONS: Final = {
+    Cause.FLAGGED: Explanation(
         400,
         "Your message was not accepted",
         "It appears to contain {categories}. Please change it and try again.",
         "content_policy_violation",
     ),
-    Cause.UNREADABLE: Answer(400, "The request could not be read", "{problem}.", "invalid_request"),
-    Cause.UNSUPPORTED: Answer(415, "This kind of request is not accepted", "{problem}.", "unsupported_media_type"),
-    Cause.OVERSIZE: Answer(413, "The request is too large", "{problem}.", "request_too_large"),
-    Cause.INCOMPLETE: Answer(400, "The request was incomplete", "{problem}.", "invalid_request"),
-    Cause.LENGTH_REQUIRED: Answer(411, "The request needs a length", "{problem}.", "length_required"),
-    Cause.SLOW: Answer(408, "The request took too long", "{problem}.", "request_timeout"),
-    Cause.UNAVAILABLE: Answer(
+    Cause.UNREADABLE: Explanation(400, "The request could not be read", "{problem}.", "invalid_request"),
+    Cause.UNSUPPORTED: Explanation(415, "This kind of request is not accepted", "{problem}.", "unsupported_media_type"),
+    Cause.OVERSIZE: Explanation(413, "The request is too large", "{problem}.", "request_too_large"),
+    Cause.INCOMPLETE: Explanation(400, "The request was incomplete", "{problem}.", "invalid_request"),
+    Cause.LENGTH_REQUIRED: Explanation(411, "The request needs a length", "{problem}.", "length_required"),
+    Cause.SLOW: Explanation(408, "The request took too long", "{problem}.", "request_timeout"),
+    Cause.REFUSED: Explanation(
+        422,
+        "Your message could not be checked",
+        "A part of it, such as an image, could not be looked at. Please change it and try again.",
+        "content_not_checkable",
+    ),
+    Cause.UNAVAILABLE: Explanation(
         503,
         "Your message could not be checked",
         "Messages are checked before they are processed, and that is not possible right now. "

@@ -10,5 +10,9 @@ def main() -> None:
     try:
         from prescreen.cli.commands import app
     except ImportError as error:
-        sys.exit(f"the prescreen command needs its extra: pip install 'prescreen[cli]' ({error})")
+        sys.exit(
+            "the prescreen command needs its extra: pip install 'prescreen[cli]' "
+            f"(from a checkout: pip install '.[cli]'): {error}"
+        )
+    sys.path.insert(0, "")  # so that moderator = "app.safety:check" is found, as servers find apps
     app()

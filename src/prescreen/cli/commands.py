@@ -126,7 +126,7 @@ def _screen(file: Path, as_json: bool, exit_code: int) -> Screen:
 
 
 def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(value, indent=2))
 
 
 def _fail(problem: str) -> Never:

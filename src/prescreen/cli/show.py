@@ -14,7 +14,7 @@ from rich.text import Text as Styled
 
 from prescreen.cli.trial import Trial
 from prescreen.errors import ConfigError
-from prescreen.model import Action, Cause, Decision, Item, Text, Verdict
+from prescreen.model import Action, Cause, Decision, Item, Mode, Text, Verdict
 from prescreen.rejection import Rejections
 from prescreen.rule import Rule
 from prescreen.screen import Screen
@@ -49,9 +49,14 @@ def print_configuration(console: Console, screen: Screen, file: str) -> None:
         console.print(Styled(f"  thresholds: {limits}"))
     else:
         console.print("  thresholds: none; the moderator's own flags decide")
-    for name in ("actions", "ignore"):
-        if found[name]:
-            console.print(Styled(f"  {name}: {found[name]}"))
+    if found["actions"]:
+        actions = ", ".join(f"{name} -> {action}" for name, action in found["actions"].items())
+        console.print(Styled(f"  actions: {actions}"))
+    if found["ignore"]:
+        console.print(Styled(f"  ignored: {', '.join(found['ignore'])}"))
+    console.print(
+        Styled(f"  rejection: {found['rejection']['format']}, {found['rejection']['status'] or 'own status'}")
+    )
     table = Table("#", "match", "looks at", "body up to", box=None, pad_edge=False, header_style="bold")
     for index, rule in enumerate(found["rules"]):
         table.add_row(*map(Styled, (str(index), rule["match"], "\n".join(_places(rule)), _bytes(rule["max_body"]))))
@@ -93,7 +98,9 @@ def print_trial(console: Console, found: Trial) -> None:
 
 
 def _print_decision(console: Console, screen: Screen, decision: Decision) -> None:
-    console.print(Styled.assemble(("decision  ", "bold"), (decision.action.value, _STYLES[decision.action])))
+    console.print(
+        Styled.assemble(("decision  ", "bold"), (decision.action.value, _STYLES[decision.action]), _remark(decision))
+    )
     if decision.problem:
         console.print(Styled(f"            {decision.problem}"))
     for reason in decision.reasons:
@@ -169,8 +176,14 @@ def _content(item: Item) -> str:
     return item.value if isinstance(item, Text) else item.url
 
 
+def _remark(decision: Decision) -> str:
+    if decision.mode is Mode.MONITOR and decision.action is Action.REJECT:
+        return " (monitor only: the request passes)"
+    return " (it passes without having been judged)" if decision.degraded else ""
+
+
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
     return line if len(line) <= 100 else f"{line[:97]}..."
 
 

@@ -48,6 +48,8 @@ def decode(head: Head, body: bytes, kinds: frozenset[BodyKind], limits: Limits) 
         raise Unreadable("the body is not ASCII, as its Content-Type says")
     # Some readers do not look at the Content-Type: a body has a reading of each kind that fits it.
     has_json = found.kind == "json" or ("json" in kinds and jsontext.may_be_json(body))
+    if found.kind == "text":
+        has_json = has_json and jsontext.is_json(body)  # prose may begin like JSON
     is_urlencoded = found.kind == "form" and found.boundary is None
     return Document(
         json=jsontext.parse(body, limits) if has_json else None,

@@ -23,7 +23,7 @@ from importlib import import_module
 from pkgutil import resolve_name
 from typing import Any, Final, Protocol, runtime_checkable
 
-from prescreen.errors import BadVerdict, ConfigError, ModeratorDown, ModeratorError
+from prescreen.errors import BadVerdict, ConfigError, ModeratorDown, ModeratorError, raised_at
 from prescreen.model import Item, Verdict
 
 
@@ -90,19 +90,24 @@ def bind(moderator: AnyModerator) -> Bound:
     named = getattr(moderator, "name", None) or getattr(moderator, "__name__", None)
     return Bound(
         name=named if isinstance(named, str) else type(moderator).__name__,
-        call=_offering(call),
+        call=_offering(call, ()),
         is_async=any(map(inspect.iscoroutinefunction, (call, type(call).__call__))),
-        call_sync=_offering(call_sync) if call_sync is not None else None,
+        call_sync=_offering(call_sync, (), 1.0) if call_sync is not None else None,
         categories=getattr(moderator, "categories", None),
     )
 
 
-def _offering(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The callable with a parameter `known`, which it may not have."""
+def _offering(call: Callable[..., Any], *given: object) -> Callable[..., Any]:
+    """The callable with a parameter `known`, which it may not have. Raises ConfigError."""
     try:
-        takes_known = "known" in inspect.signature(call).parameters
+        signature = inspect.signature(call)
     except (TypeError, ValueError):  # some callables written in C show no signature
-        takes_known = False
+        return partial(_without_known, call)
+    takes_known = "known" in signature.parameters
+    try:
+        signature.bind(*given, **({"known": {}} if takes_known else {}))
+    except TypeError as error:
+        raise ConfigError("moderator", f"{call!r} cannot be called with a list of texts: {error}") from error
     return call if takes_known else partial(_without_known, call)
 
 
@@ -131,7 +136,7 @@ def translated(error: Exception, items: Sequence[Item], known: Mapping[int, Verd
     Foreign messages are left behind: they may quote the user.
     """
     if not isinstance(error, ModeratorError):
-        error = ModeratorDown(f"the moderator raised {type(error).__name__}")
+        error = ModeratorDown(f"the moderator raised {type(error).__name__}{raised_at(error)}")
     known = {**known, **error.known}
     error.known = {index: known[index] for index in range(len(items)) if index in known and not _fault(known[index])}
     return error
@@ -142,7 +147,7 @@ def _fault(verdict: object) -> str | None:
     if not isinstance(verdict, Verdict) or not isinstance(verdict.flagged, bool):
         return "an answer is not a Verdict whose `flagged` is True or False"
     if not isinstance(verdict.categories, Mapping) or not isinstance(verdict.scores, Mapping):
-        return "a verdict's categories or scores are no mapping"
+        return "a verdict's categories or scores are no mapping, as in {'violence': True} and {'violence': 0.9}"
     if not all(isinstance(name, str) and isinstance(hit, bool) for name, hit in verdict.categories.items()):
         return "a verdict's categories are not names with True or False"
     if not all(isinstance(name, str) and _is_score(score) for name, score in verdict.scores.items()):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from prescreen.errors import ModeratorTimeout
+from prescreen.errors import ModeratorBusy, ModeratorTimeout
 from prescreen.model import Moderate, Verdict
 from prescreen.moderators import Bound, translated, verified
 
@@ -75,17 +75,44 @@ def _run(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
 
 
 async def _call(moderator: Bound, step: Moderate, known: dict[int, Verdict]) -> object:
-    from anyio import to_thread
-
     if moderator.is_async:
         return await moderator.call(step.items, known=known)
-
-    def call() -> tuple[object]:
-        # In a tuple, since trio's threads may return no coroutine.
-        return (moderator.call(step.items, known=known),)
-
-    (verdicts,) = await to_thread.run_sync(call, abandon_on_cancel=True, limiter=_own_limiter())
+    verdicts = await _in_thread(lambda: moderator.call(step.items, known=known))
     return await verdicts if inspect.isawaitable(verdicts) else verdicts
+
+
+@dataclass(slots=True, eq=False)
+class _Thread:
+    has_started: bool = False
+    has_ended: bool = False
+
+
+_left_behind: set[_Thread] = set()
+
+
+async def _in_thread(call: Callable[[], object]) -> object:
+    """Run it in a worker thread; a cancelled caller leaves the thread behind, up to a bound."""
+    from anyio import to_thread
+
+    _left_behind.difference_update([each for each in _left_behind if each.has_ended])
+    if len(_left_behind) >= _THREADS:
+        raise ModeratorBusy("all its threads hang")
+    thread = _Thread()
+
+    def run() -> tuple[object]:
+        thread.has_started = True
+        try:
+            return (call(),)  # in a tuple, since trio's threads may return no coroutine
+        finally:
+            thread.has_ended = True
+
+    try:
+        (result,) = await to_thread.run_sync(run, abandon_on_cancel=True, limiter=_own_limiter())
+    except BaseException:
+        if thread.has_started:
+            _left_behind.add(thread)
+        raise
+    return result
 
 
 def _own_limiter() -> CapacityLimiter:

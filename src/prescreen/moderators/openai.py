@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from prescreen import wording
 from prescreen.errors import (
     ConfigError,
     ModeratorBusy,
@@ -28,23 +29,7 @@ if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
     from openai import AsyncOpenAI, OpenAI
 
-CATEGORIES: Final = frozenset(
-    [
-        "harassment",
-        "harassment/threatening",
-        "hate",
-        "hate/threatening",
-        "illicit",
-        "illicit/violent",
-        "self-harm",
-        "self-harm/intent",
-        "self-harm/instructions",
-        "sexual",
-        "sexual/minors",
-        "violence",
-        "violence/graphic",
-    ]
-)
+CATEGORIES: Final = frozenset(wording.CATEGORIES) - {"unspecified"}
 """The wire names of omni-moderation (OpenAI's moderation guide)."""
 
 _OPENAI: Final = "https://api.openai.com/v1"
