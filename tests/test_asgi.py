@@ -133,6 +133,24 @@ async def test_headers_that_can_be_read_once_still_reach_the_app() -> None:
     assert app.scopes[1]["headers"] == [(b"a", b"b")]
 
 
+async def test_header_pairs_that_can_be_read_once_still_reach_the_app() -> None:
+    middleware, app, moderator = build()
+    await Client(whole(message("hi"))).request(middleware, headers=iter([iter(JSON)]))
+    assert app.scopes[0]["headers"] == [JSON]
+    assert moderator.seen == ["hi"]
+    await Client([{"type": "http.request"}]).request(middleware, method="GET", headers=[iter([b"a", b"b"])])
+    assert app.scopes[1]["headers"] == [(b"a", b"b")]
+
+
+async def test_a_scope_with_the_least_in_it_is_screened() -> None:
+    middleware, app, moderator = build(rules=[Rule("GET /chat", query=["q"])])
+    given: dict[str, Any] = {"type": "http", "method": "GET", "path": "/chat", "query_string": "q=hi"}
+    client = Client([{"type": "http.request"}])
+    await middleware(given, client.receive, client.send)
+    assert moderator.seen == ["hi"]
+    assert len(app.scopes) == 1
+
+
 async def test_headers_added_while_the_body_is_read_do_not_reach_the_app() -> None:
     live: list[Any] = [JSON]
 
@@ -452,6 +470,19 @@ async def test_monitor_mode_decides_and_never_rejects() -> None:
     assert decision is not None
     assert (decision.action, decision.is_rejected) == (Action.REJECT, False)
     assert app.bodies == [message(BAD)]
+
+
+async def test_in_monitor_mode_the_app_learns_for_itself_that_the_client_has_left() -> None:
+    got: list[Event] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        got.extend([await receive(), await receive(), await receive()])
+
+    middleware, _, moderator = build(app, mode="monitor")
+    events: list[Event] = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    await Client(events).request(middleware)
+    assert got == [events[0], {"type": "http.disconnect"}, {"type": "http.disconnect"}]
+    assert moderator.calls == []
 
 
 async def test_off_mode_reads_nothing() -> None:

@@ -22,7 +22,6 @@ from prescreen import (
     Image,
     ModeratorBusy,
     ModeratorDown,
-    ModeratorRefused,
     Policy,
     Screen,
     Text,
@@ -383,7 +382,6 @@ async def test_a_timeout_of_the_moderators_own_is_not_taken_for_the_deadline(che
     [
         (ModeratorBusy("the quota is spent", retry_after=30), "ModeratorBusy: the quota is spent", 30),
         (ModeratorDown("no route", retry_after=0.5), "ModeratorDown: no route", 0.5),
-        (ModeratorRefused("it takes no images"), "ModeratorRefused: it takes no images", None),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -398,6 +396,35 @@ async def test_a_moderator_may_name_its_failure_itself(
     assert decision.cause is Cause.UNAVAILABLE
     assert decision.problem == problem
     assert decision.retry_after == retry_after
+
+
+def test_options_for_another_built_in_moderator_may_stand_by() -> None:
+    assert Screen(moderator=plain, moderators={"openai": {"model": "x"}}).check_sync(QUIET).cause is Cause.CLEAN
+
+
+def test_a_function_that_takes_no_texts_is_found_when_the_screen_is_built() -> None:
+    def nothing() -> list[Verdict]:
+        return []
+
+    with pytest.raises(ConfigError, match="cannot be called with a list of texts"):
+        Screen(moderator=nothing)
+
+
+def test_off_asks_no_moderator_at_all() -> None:
+    asked: list[object] = []
+
+    def note(items: Sequence[Item]) -> Sequence[Verdict]:
+        asked.append(items)
+        return judge(items)
+
+    assert Screen(moderator=note, mode="off").check_sync(BAD).cause is Cause.CLEAN
+    assert asked == []
+
+
+@pytest.mark.parametrize("text", [["a"], b"a", 5, [Text("", "a"), "b"]], ids=str)
+def test_what_is_no_text_is_a_mistake_and_no_outage(text: Any) -> None:
+    with pytest.raises(TypeError, match="check takes a str, or a list of Text and Image"):
+        Screen(moderator=plain).check_sync(text)
 
 
 @pytest.mark.parametrize("action", list(Action))
@@ -767,7 +794,7 @@ def test_a_name_that_leads_to_no_moderator_is_found_when_the_screen_is_built(pat
 @pytest.mark.usefixtures("house")
 @pytest.mark.parametrize(
     ("moderator", "name"),
-    [("house_rules:check", "house_rules:check"), ("house_rules:check", "openai"), (plain, "openai")],
+    [("house_rules:check", "house_rules:check"), ("house_rules:check", "other_rules:check"), (plain, "mistake")],
 )
 def test_options_that_nobody_takes_are_found_when_the_screen_is_built(moderator: Any, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -791,3 +818,29 @@ async def test_a_malformed_verdict_does_not_hide_a_good_one(check: Check) -> Non
     for on_error in Action:
         decision = await check(Screen(moderator=half, on_error=on_error), [Text("/0", BAD), Text("/1", QUIET)])
         assert (decision.cause, decision.is_rejected) == (Cause.FLAGGED, True)
+
+
+@awaiting_only
+async def test_threads_that_hang_are_left_behind_in_a_bounded_number(gate: threading.Event) -> None:
+    running: list[int] = []
+
+    def hang(items: Sequence[Item]) -> Sequence[Verdict]:
+        running.append(1)
+        gate.wait(10)
+        return judge(items)
+
+    screen = Screen(moderator=hang, deadline=0.1)
+    problems: list[str | None] = []
+
+    async def ask() -> None:
+        problems.append((await screen.check(QUIET)).problem)
+
+    for _ in range(4):
+        async with anyio.create_task_group() as group:
+            for _ in range(40):
+                group.start_soon(ask)
+
+    assert len(problems) == 160
+    assert "ModeratorBusy: all its threads hang" in problems
+    assert len(running) <= 80
+    gate.set()

@@ -154,7 +154,7 @@ def test_the_defaults_are_the_careful_ones() -> None:
     assert found.mode is Mode.ENFORCE
     assert found.on_error is Action.REJECT
     assert (found.deadline, found.receive_timeout) == (2.0, 30.0)
-    assert found.limits == Limits(1 << 20, 64, 50_000, 1_000, 100, 4_096, 256, 100_000)
+    assert found.limits == Limits(1 << 20, 64, 50_000, 1_000, 100, 4_096, 256, 16, 100_000)
     assert (found.rejection.format, found.rejection.status) == ("problem", 400)
     assert found.policy == Policy()
     assert found.rules == ()

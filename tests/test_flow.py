@@ -694,7 +694,7 @@ def test_a_silent_logger_costs_nothing(caplog: pytest.LogCaptureFixture) -> None
 def test_what_a_moderator_refuses_to_judge_never_passes(on_error: Action) -> None:
     body, error = message(), ModeratorRefused("no such image")
     decision, _ = play(screen_request(plan(on_error=on_error), (CHAT,), head(body)), body, error, None)
-    assert (decision.action, decision.cause) == (Action.REJECT, Cause.UNAVAILABLE)
+    assert (decision.action, decision.cause) == (Action.REJECT, Cause.REFUSED)
 
 
 def test_several_rules_together_take_what_each_takes_and_are_as_strict_as_the_strictest() -> None:

@@ -248,6 +248,15 @@ def test_a_body_whose_end_or_kind_is_in_doubt_is_refused(more: dict[str, Any], s
     assert (app.environs, moderator.calls) == ([], [])
 
 
+def test_an_environ_with_the_least_in_it_is_passed_on() -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return []
+
+    middleware, _, _ = build(app, rules=[Rule("* *", json=["$"])])
+    assert call(middleware, {})[0] == 200
+
+
 def test_a_length_given_as_a_number_counts() -> None:
     middleware, _, moderator = build()
     assert call(middleware, environ(message("hi"), CONTENT_LENGTH=len(message("hi"))))[0] == 200

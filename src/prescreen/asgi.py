@@ -7,7 +7,7 @@ disconnect, touch a request that no rule is about, cancel a pending `receive` an
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Unpack
@@ -18,7 +18,8 @@ from anyio.lowlevel import checkpoint
 from prescreen.drive import drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
 from prescreen.match import choose
-from prescreen.model import DECISION_KEY, Answer, Decision, Head, ReadBody, Step
+from prescreen.model import DECISION_KEY, Answer, Decision, Head, Mode, ReadBody, Step
+from prescreen.rule import Rule
 from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
 
 Scope = MutableMapping[str, Any]
@@ -64,21 +65,26 @@ class ModerationMiddleware:
         rules = self.screen.rules.on_path(scope["path"], scope.get("root_path", ""))
         if not rules:
             return await self.app(scope, receive, send)
-        if not isinstance(scope["headers"], list | tuple):
-            scope["headers"] = list(scope["headers"])  # an iterator would be empty for the app
-        head = _head(scope)
-        rules = choose(rules, head)
+        return await self._screen(rules, scope, receive, send)
+
+    async def _screen(self, on_path: tuple[Rule, ...], scope: Scope, receive: Receive, send: Send) -> None:
+        if not _is_rereadable(headers := scope.get("headers", ())):
+            headers = scope["headers"] = [tuple(pair) for pair in headers]  # else it would be empty for the app
+        head = _head(scope, headers)
+        rules = choose(on_path, head)
         if not rules or is_screened(scope.get(SCREENED_KEY), Screened(self.screen, rules, head, receive)):
             return await self.app(scope, receive, send)
         # What is decided on is what goes downstream; a server may add trailers to its own list.
-        scope["headers"] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
+        scope["headers"] = [(bytes(name), bytes(value)) for name, value in headers]
         incoming = _Incoming(receive, head.declared_length)
         try:
             decision = await drive(self.screen.request_flow(rules, head), partial(self._perform, incoming))
             if decision.is_rejected:
                 return await self._reject(decision, head, incoming, send, scope)
         except ClientGone:
-            return None  # nobody is left to answer, and half a request is not the app's business
+            if self.screen.plan.mode is not Mode.MONITOR:
+                return None  # nobody is left to answer, and half a request is not the app's business
+            return await self.app(scope, *incoming.handed_on(send))
         replay, watched = incoming.handed_on(send)
         scope[DECISION_KEY] = decision
         scope[SCREENED_KEY] = Screened(self.screen, rules, head, replay)
@@ -109,6 +115,7 @@ class _Incoming:
         self._declared = declared
         self._body = bytearray()
         self._pending: Event | None = None
+        self._is_gone = False
 
     async def read(self, step: ReadBody) -> bytes:
         """The whole body. Raises Oversize, Slow, Incomplete, ClientGone."""
@@ -133,7 +140,7 @@ class _Incoming:
 
     def handed_on(self, send: Send) -> tuple[Receive, Send]:
         """The app's `receive` and `send`; the server's own where nothing has been read."""
-        if not (self._body or self.is_complete):
+        if not (self._body or self.is_complete or self._is_gone):
             return self._receive, send
         body, self._body = bytes(self._body), bytearray()
         self._pending = {"type": "http.request", "body": body, "more_body": not self.is_complete}
@@ -143,7 +150,9 @@ class _Incoming:
                 # Callers poll from inside a cancelled scope; give them nothing that they would drop.
                 await checkpoint()
             event, self._pending = self._pending, None
-            return event if event is not None else await self._receive()
+            if event is not None:
+                return event
+            return {"type": "http.disconnect"} if self._is_gone else await self._receive()
 
         async def watch(event: Event) -> None:
             if event["type"] == "http.response.body" and not event.get("more_body"):
@@ -155,19 +164,26 @@ class _Incoming:
     async def _next(self) -> bytes:
         event = await self._receive()
         if event["type"] == "http.disconnect":
+            self._is_gone = True  # some servers say so only once
             raise ClientGone
         self.is_complete = not event.get("more_body", False)
         return event.get("body") or b""
 
 
-def _head(scope: Scope) -> Head:
-    headers = tuple((bytes(name).lower(), bytes(value)) for name, value in scope["headers"])
+def _is_rereadable(headers: object) -> bool:
+    """Whether going through them leaves them as they were; the specification asks only for iterables."""
+    return isinstance(headers, list | tuple) and all(isinstance(pair, list | tuple) for pair in headers)
+
+
+def _head(scope: Scope, given: Iterable[Sequence[bytes]]) -> Head:
+    headers = tuple((bytes(name).lower(), bytes(value)) for name, value in given)
+    query = scope.get("query_string", b"")
     names = {name for name, _ in headers}
     return Head(
         method=scope["method"],
         path=scope["path"],
         root_path=scope.get("root_path", ""),
-        query=scope.get("query_string", b""),
+        query=query.encode("latin-1", "replace") if isinstance(query, str) else query,
         headers=headers,
         # HTTP/2 and later need no header to announce a body.
         has_body=b"transfer-encoding" in names

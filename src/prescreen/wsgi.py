@@ -186,7 +186,7 @@ def _head(environ: Environ, root: str, path: str) -> Head:
     headers = tuple(_headers(environ))
     names = {name for name, _ in headers}
     return Head(
-        method=environ["REQUEST_METHOD"],
+        method=environ.get("REQUEST_METHOD", "GET"),
         path=path,
         root_path=root,
         query=str(environ.get("QUERY_STRING", "")).encode("latin-1"),
