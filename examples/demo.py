@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TextIO
 from urllib.parse import urlencode
 
 HERE = Path(__file__).parent
@@ -135,19 +137,21 @@ def serve(module: str, *arguments: str) -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", module, *(argument.format(port=port) for argument in arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        wait_for(process, port)
-        yield port
-    finally:
-        process.terminate()
-        process.communicate(timeout=20)
+    with TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            wait_for(process, port, log)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
 
 
-def wait_for(process: subprocess.Popen[str], port: int) -> None:
+def wait_for(process: subprocess.Popen[bytes], port: int, log: TextIO) -> None:
     for _ in range(300):
         if process.poll() is not None:
-            sys.exit(f"the server did not start:\n{process.communicate()[1]}")
+            log.seek(0)
+            sys.exit(f"the server did not start:\n{log.read()}")
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from tempfile import TemporaryFile
+from typing import Final, TextIO
 
 EXAMPLES: Final = Path(__file__).parent.parent / "examples"
 
@@ -40,28 +41,31 @@ def serve(command: tuple[str, ...], app: str, folder: Path, **environment: str) 
     """Serve `app` (an import path below `folder`) for as long as the block runs; the port."""
     port = free_port()
     arguments = [argument.format(port=port, app=app) for argument in command]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        _wait(process, port)
-        yield port
-    finally:
-        process.terminate()
+    with TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder), **environment},
+            stdout=log,
+            stderr=log,
+        )
         try:
-            process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            _wait(process, port, log)
+            yield port
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int) -> None:
+def _wait(process: subprocess.Popen[bytes], port: int, log: TextIO) -> None:
     for _ in range(400):
-        assert process.poll() is None, process.communicate()[1].decode()
+        if process.poll() is not None:
+            log.seek(0)
+            raise AssertionError(log.read())
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return

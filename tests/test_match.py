@@ -57,6 +57,8 @@ CHAT: Final = [rule("POST /chat")]
         "/chat\r\n",
         "/chat/",
         "/chat//",
+        "/chat/\n",
+        "/\x00/chat/ /",
         "//chat",
         "///chat//",
         "chat",
@@ -108,6 +110,9 @@ def test_no_spelling_of_a_path_slips_past_its_rule(path: str) -> None:
         ("POST /api/chat", "/api/api/chat", "/api"),
         ("POST /api/{id}", "/7", "/api"),
         ("POST /posts/{id}/comments", "/api/posts//comments", "/api"),
+        ("POST /posts/{id}/comments", "//api/posts//comments", "/api"),
+        ("POST /posts/{id}/comments", "/api/posts/\x00/comments", "/api"),
+        ("POST /v1/api/v1", "/v1", "/v1/api"),
         ("POST /", "/api", "/api"),
         ("POST /", "/api/", "/api"),
         ("POST /api", "/", "/api"),
@@ -296,6 +301,36 @@ def test_a_narrow_rule_leaves_the_rest_to_a_wider_one(narrow: str, wide: str, pa
         RuleSet(rules[::-1])
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/a/B"), ("POST", "/a//b"), ("POST", "/a/b/"), ("POST", "/%61/b"), ("post", "/a/b"), ("FOO", "/a/b")],
+)
+def test_where_the_method_or_path_is_in_doubt_every_rule_on_it_counts(method: str, path: str) -> None:
+    rules = [rule("POST /a/{x}"), rule("POST /{x}/b"), rule("POST /c")]
+    assert found(rules, "POST", "/a/b") == "POST /a/{x}"
+    assert found(rules, method, path) == "POST /a/{x} + POST /{x}/b"
+
+
+def test_an_earlier_rule_stands_before_an_exemption() -> None:
+    rules = [rule("POST /a/{x}"), exempt("* /a/b")]
+    assert found(rules, "POST", "/a/b") == "POST /a/{x}"
+    assert found(rules, "GET", "/a/b", has_body=False) is None
+    assert found(rules, "DELETE", "/a/b", has_body=True) is None
+
+
+@pytest.mark.parametrize("place", [{"query": "q"}, {"form": "q"}])
+def test_a_query_under_a_method_that_no_rule_names_is_screened_too(place: dict[str, Any]) -> None:
+    """Form accessors look into the query, too."""
+    screening, other = Rule("POST /x", **place), rule("PUT /x")
+    for rules, query, chosen in [
+        ([screening], b"q=1", (screening,)),
+        ([other, screening], b"q=1", (other, screening)),
+        ([screening], b"", ()),
+        ([other], b"q=1", ()),
+    ]:
+        assert RuleSet(rules).find(Head("GET", "/x", query=query, has_body=False)) == chosen
+
+
 def test_under_a_mount_the_first_rule_of_either_reading_screens() -> None:
     rules = [rule("POST /{tenant}/chat"), rule("POST /chat"), rule("POST *")]
     assert found(rules, "POST", "/acme/chat", "/acme") == "POST /{tenant}/chat + POST /chat"
@@ -365,7 +400,11 @@ def test_an_exempt_route_is_not_screened(match: str, path: str, root_path: str) 
 def test_a_body_where_none_belongs_is_not_exempt() -> None:
     rules = [exempt("GET /health"), exempt("* /ready"), rule("POST *")]
     assert found(rules, "GET", "/health", has_body=False) is None
-    assert found(rules, "GET", "/health", has_body=True) == "POST *"
+    for method in ("GET", "HEAD"):
+        assert found(rules, method, "/health", has_body=False) is None
+        assert found(rules, method, "/health", has_body=True) == "POST *"
+    assert found([exempt("OPTIONS /health"), *rules], "OPTIONS", "/health", has_body=False) is None
+    assert found([exempt("OPTIONS /health"), *rules], "OPTIONS", "/health", has_body=True) == "POST *"
     assert found(rules, "GET", "/ready", has_body=True) is None
 
 
@@ -422,7 +461,7 @@ def test_a_body_where_none_belongs_is_not_exempt() -> None:
     ],
 )
 def test_an_exemption_covers_nothing_but_its_own_spelling(match: str, method: str, path: str, root_path: str) -> None:
-    assert found([exempt(match), rule("GET,PUT *")], method, path, root_path) == "GET,PUT *"
+    assert found([exempt(match), rule("GET,PUT *")], method, path, root_path, has_body=False) == "GET,PUT *"
 
 
 def test_a_path_with_a_coded_slash_is_not_exempt() -> None:

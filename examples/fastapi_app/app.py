@@ -1,5 +1,6 @@
 """A chat service on FastAPI: no user's message reaches the model before it has been screened."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,18 @@ from typing import Any
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
-from prescreen import decision_of
+from prescreen import Screen, decision_of
 from prescreen.asgi import ModerationMiddleware
 
-app = FastAPI(title="prescreen example")
-app.add_middleware(
-    ModerationMiddleware,
+logging.basicConfig(level=logging.INFO)  # to see the decisions
+
+# Made here, so that a mistake in the configuration ends the start and not the first request.
+screen = Screen(
     config=Path(__file__).with_name("prescreen.toml"),
     moderator="openai" if os.environ.get("OPENAI_API_KEY") else "keywords",
 )
+app = FastAPI(title="prescreen example")
+app.add_middleware(ModerationMiddleware, screen=screen)
 handled = 0
 
 

@@ -1,5 +1,6 @@
 """A comment form on Flask: what people post is screened before the view runs."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from flask import Flask, request
 
 from prescreen import decision_of
 from prescreen.wsgi import ModerationMiddleware
+
+logging.basicConfig(level=logging.INFO)  # to see the decisions
 
 app = Flask(__name__)
 app.wsgi_app = ModerationMiddleware(  # type: ignore[method-assign]  # Flask's own way to wrap an app
