@@ -177,11 +177,11 @@ def test_what_is_not_hit_scores_0() -> None:
         policy=everything,
     )
 
-    assert {reason.category: reason.score for reason in house.check_sync("quiet").reasons} == {
-        "house": 0,
-        "violence": 0,
-    }
-    assert {reason.category: reason.score for reason in house.check_sync(PHRASE).reasons} == {"house": 1, "violence": 0}
+    quiet = {reason.category: reason.score for reason in house.check_sync("quiet").reasons}
+    loud = {reason.category: reason.score for reason in house.check_sync(PHRASE).reasons}
+    assert {"house", "violence", "hate/threatening"} <= quiet.keys()
+    assert set(quiet.values()) == {0}
+    assert {name for name, score in loud.items() if score} == {"house"}
 
 
 def test_every_phrase_of_a_text_is_found() -> None:
@@ -389,8 +389,8 @@ def test_a_policy_is_held_against_the_categories_of_the_lists() -> None:
     Screen(moderator=moderator, policy=Policy(actions={"spoilers": Action.FLAG, "violence": Action.FLAG}))
     with pytest.raises(ConfigError, match="did you mean 'spoilers'"):
         Screen(moderator=moderator, policy=Policy(actions={"spoiler": Action.FLAG}))
-    with pytest.raises(ConfigError, match="no category 'hate'"):
-        Screen(moderator=KeywordModerator(builtin=False), policy=Policy(ignore=["hate"]))
+    # A policy for the real one is a policy for this one.
+    Screen(moderator=KeywordModerator(builtin=False), policy=Policy(ignore=["hate", "illicit"]))
 
 
 # Never by accident.

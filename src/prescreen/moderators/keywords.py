@@ -14,10 +14,11 @@ import logging
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from prescreen import wording
 from prescreen.errors import ConfigError, ModeratorRefused
 from prescreen.model import Image, Item, Verdict
 
@@ -91,7 +92,10 @@ class KeywordModerator:
                 self._add(_load(file))
             except ConfigError as error:
                 raise ConfigError("files", f"{file.name}: {error.problem}") from error
-        self.categories = frozenset[str]().union(*(names for each in self._lists.values() for names in each.values()))
+        listed = (names for phrases in self._lists.values() for names in phrases.values())
+        # All of OpenAI's, so that one policy serves this moderator and the real one.
+        self.categories = frozenset(wording.CATEGORIES).difference({"unspecified"}).union(*listed)
+        self._clean = self._verdict(())
         logger.warning("the 'keywords' moderator is at work: it catches listed phrases, not meaning")
 
     async def moderate(self, items: Sequence[Item]) -> Sequence[Verdict]:
@@ -106,6 +110,9 @@ class KeywordModerator:
         if isinstance(item, Image):
             raise ModeratorRefused("the 'keywords' moderator cannot judge images")
         hits = self._hits(_words(item.value))
+        return self._verdict(hits) if hits else self._clean
+
+    def _verdict(self, hits: Collection[str]) -> Verdict:
         categories = {category: category in hits for category in self.categories}
         return Verdict(bool(hits), categories, {name: float(hit) for name, hit in categories.items()}, "keywords")
 
@@ -144,7 +151,10 @@ def _words(text: str) -> list[str]:
     if not text.isascii():
         text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", _APOSTROPHES.sub("'", text)))
     words: list[str] = []
-    for word in _WORD.findall(text.casefold()):
+    found: list[str] = _WORD.findall(text.casefold())
+    if "'" not in text and _SHORT_FORMS.keys().isdisjoint(found):
+        return found
+    for word in found:
         if "'" in word:
             stem, _, ending = word.rpartition("'")
             words.extend((stem, _ENDINGS[ending]) if ending in _ENDINGS else (word.replace("'", ""),))
