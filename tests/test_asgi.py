@@ -339,8 +339,10 @@ async def test_a_callable_makes_the_whole_rejection() -> None:
         lambda _: Rejection(400, {"x-words": "one\r\ntwo: three"}, b""),
         lambda _: Rejection(400, {"x-words": "\u2603"}, b""),
         lambda _: Rejection(400, {"\u2603": "x"}, b""),
+        lambda _: Rejection(400, {"x": 1}, b""),  # type: ignore[dict-item]
+        lambda _: Rejection(400, [("x", "y")], b""),  # type: ignore[arg-type]
     ],
-    ids=["raises", "odd", "no bytes", "no status", "line end", "not latin-1", "odd name"],
+    ids=["raises", "odd", "no bytes", "no status", "line end", "not latin-1", "odd name", "number", "list"],
 )
 async def test_a_broken_rejection_callable_still_rejects(broken: Any, caplog: pytest.LogCaptureFixture) -> None:
     middleware, app, _ = build(rejection=broken)
@@ -582,3 +584,18 @@ def test_any_bytes_in_any_pieces_arrive_as_sent(body: bytes, cuts: list[int], ta
     middleware, app, _ = build(rules=[Rule("* *", json=["$"], form=["*"], text=True, on_unreadable="allow")])
     anyio.run(lambda: Client(events).request(middleware), backend=anyio_backend)
     assert app.bodies == [body]
+
+
+def test_a_rejection_has_to_be_a_plain_callable() -> None:
+    async def later(decision: Decision) -> Rejection:
+        return Rejection(400, {}, b"")
+
+    with pytest.raises(ConfigError, match="plain callable"):
+        build(rejection=later)
+
+
+async def test_a_rejection_is_as_long_as_it_says() -> None:
+    middleware, _, _ = build(rejection=lambda _: Rejection(400, {"Content-Length": "99"}, b"four"))
+    client = Client(whole(message(BAD)))
+    await client.request(middleware)
+    assert client.headers == {b"content-length": b"4"}

@@ -29,7 +29,7 @@ exempt = true
 [[rules]]
 match = "POST /note"
 text = true
-max_body = "64KiB"
+max_body = "65000B"
 
 [policy]
 ignore = ["hate"]
@@ -62,7 +62,7 @@ def body(tmp_path: Path, content: object, name: str = "body.json") -> str:
 def test_check_prints_the_rules_in_force(file: Path) -> None:
     done = run("check", str(file))
     assert (done.returncode, done.stderr) == (0, "")
-    for expected in ("POST /chat", "$.messages[*].content", "query q", "on_unreadable = allow", "exempt", "64 KiB"):
+    for expected in ("POST /chat", "$.messages[*].content", "query q", "on_unreadable = allow", "exempt", "65000 B"):
         assert expected in done.stdout
     assert "violence >= 0.7" in done.stdout
 
@@ -129,7 +129,7 @@ def test_try_shows_what_would_be_refused(file: Path, tmp_path: Path) -> None:
     done = run("try", str(file), "--request", "POST /chat", body(tmp_path, '{"messages": ['))
     assert (done.returncode, "not valid JSON" in done.stdout) == (1, True)
     done = run("try", str(file), "--request", "POST /note", body(tmp_path, "x" * 70_000, "note.txt"))
-    assert (done.returncode, "limit is 65536" in done.stdout) == (1, True)
+    assert (done.returncode, "limit is 65000" in done.stdout) == (1, True)
 
 
 def test_try_says_when_nothing_was_found_or_no_rule_matches(file: Path, tmp_path: Path) -> None:
@@ -169,3 +169,35 @@ def test_without_its_extra_the_command_says_what_to_install() -> None:
     code = "import sys; sys.modules['typer'] = None; from prescreen.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, "pip install 'prescreen[cli]'" in done.stderr) == (1, True)
+
+
+def test_try_says_what_passes_only_because_it_may(file: Path, tmp_path: Path) -> None:
+    file.write_text(f'mode = "monitor"\n{VALID}')
+    done = run("try", str(file), "--request", "POST /note", body(tmp_path, SENTINEL, "note.txt"))
+    assert (done.returncode, "monitor only: the request passes" in done.stdout) == (0, True)
+    file.write_text(VALID.replace('match = "POST /note"', 'match = "POST /note"\non_unreadable = "allow"'))
+    done = run("try", str(file), "--request", "POST /note", body(tmp_path, {}))
+    assert (done.returncode, "without having been judged" in done.stdout) == (0, True)
+
+
+def test_try_shows_what_was_found_when_the_moderator_fails(file: Path, tmp_path: Path) -> None:
+    image = {"messages": [{"content": [{"type": "image_url", "image_url": {"url": "https://pictures.test/cat.png"}}]}]}
+    done = run("try", str(file), "--request", "POST /chat", body(tmp_path, image))
+    assert (done.returncode, "https://pictures.test/cat.png" in done.stdout) == (1, True)
+    assert "cannot judge images" in done.stdout
+
+
+def test_try_prints_half_an_emoji_and_no_control_characters(file: Path, tmp_path: Path) -> None:
+    chat = body(tmp_path, '{"messages": [{"content": "a \\ud83d b \\u001b[2J"}]}')
+    for arguments in ([], ["--json"]):
+        done = run("try", str(file), "--request", "POST /chat", chat, *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "\x1b" not in done.stdout
+
+
+def test_check_finds_a_moderator_of_the_project(tmp_path: Path) -> None:
+    (tmp_path / "safety.py").write_text("def check(items):\n    return []\n")
+    (tmp_path / "prescreen.toml").write_text('moderator = "safety:check"')
+    command = [sys.executable, "-c", "from prescreen.cli import main; main()", "check", "prescreen.toml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, "moderator: check" in done.stdout) == (0, True)

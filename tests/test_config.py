@@ -414,3 +414,15 @@ def test_any_number_of_any_unit_is_taken(number: int, unit: tuple[str, float]) -
 def test_no_size_is_below_a_byte(value: float | str) -> None:
     with pytest.raises(ValueError, match="is not a size"):
         size(value)
+
+
+def test_a_key_of_the_top_in_a_table_is_told_where_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "prescreen.toml"
+    file.write_text('[[rules]]\nmatch = "POST /a"\njson = "$"\nmode = "monitor"\n')
+    with pytest.raises(ConfigError, match="'mode' stands at the top of the file") as caught:
+        load(file)
+    assert caught.value.key == "rules[0].mode"
+
+
+def test_a_rejection_may_be_a_table_in_python_too() -> None:
+    assert settings(rejection={"status": 422}).rejection == Rejections(status=422)

@@ -801,7 +801,17 @@ def test_a_rule_for_one_kind_reads_that_kind_only() -> None:
     assert not read(BOTH, URLENCODED, kinds=FORM).has_json
 
 
-@pytest.mark.parametrize("body", [b'"Hello," she said.', b"[note] seven lanterns", b"{sic} seven lanterns"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"Hello," she said.',
+        b"[note] seven lanterns",
+        b"{sic} seven lanterns",
+        b"[1] seven lanterns",
+        b'["seven"] lanterns',
+        b'{"seven": "lanterns"} and so on',
+    ],
+)
 def test_a_text_that_no_reader_takes_for_json_is_only_a_text(body: bytes) -> None:
     assert read(body, b"text/plain", kinds=JSON | TEXT) == Document(text=body.decode())
 
@@ -843,6 +853,9 @@ def test_a_plain_body_has_one_reading() -> None:
         pytest.param(b'{"message": "seven", "message": "lanterns"}', id="repeated key"),
         pytest.param(b'{"message": "seven", "x": NaN}', id="NaN"),
         pytest.param(b'{"message": "seven", "x": ' + b"[" * 80 + b"]" * 80 + b"}", id="too deep"),
+        pytest.param(
+            b'{"message": "seven", "x": ' + b"[" * 2000 + b"]" * 2000 + b"}", id="deeper than most readers go"
+        ),
         pytest.param('{"message": "seven"}'.encode("utf-16"), id="UTF-16"),
         pytest.param('{"message": "seven"}'.encode("utf-16-le"), id="UTF-16 without a mark"),
         pytest.param('{"message": "seven"}'.encode("utf-32-be"), id="UTF-32 without a mark"),
@@ -857,9 +870,10 @@ def test_a_plain_body_has_one_reading() -> None:
         pytest.param(b'"seven\nlanterns"', id="raw line feed in a string"),
     ],
 )
-def test_json_with_an_uncertain_reading_is_refused_in_a_form_too(body: bytes) -> None:
+@pytest.mark.parametrize("content_type", [URLENCODED, b"text/plain"])
+def test_json_with_an_uncertain_reading_is_refused_under_another_type_too(body: bytes, content_type: bytes) -> None:
     with pytest.raises(RequestError):
-        read(body, URLENCODED, kinds=JSON | FORM)
+        read(body, content_type, kinds=ALL)
 
 
 def test_a_form_with_too_many_values_for_json_is_refused() -> None:

@@ -453,6 +453,10 @@ def test_a_body_where_none_belongs_is_not_exempt() -> None:
             ("GET /items/{id:int}", "/items/4/2"),
             ("GET /items/{id}", "/items/"),
             ("GET /items/{id}", "/items/4/2"),
+            ("GET /items/{id}", "/items/4\x00"),
+            ("GET /items/{id}", "/items/4\x7f"),
+            ("GET /items/{id}", "/items/\ufffd"),
+            ("GET /static/*", "/static/\u200b"),
             ("GET /items/{name}.css", "/items/a.js"),
             ("GET /items/{name}.css", "/items/axcss"),
             ("GET *", "//"),
@@ -557,6 +561,8 @@ def test_an_exemption_shadows_its_own_route_only() -> None:
         (exempt("POST /posts/{rest:path}"), rule("POST /posts/new/{id}")),
         (exempt("POST /posts/{id}"), rule("POST /posts/new")),
         (exempt("POST /posts/{id}"), exempt("POST /posts/{name}")),
+        (exempt("POST /posts/{id:int}"), rule("POST /posts/{number:int}")),
+        (rule("POST /posts/{id}.css"), rule("POST /posts/{name}.css")),
     ]
     for rules in shadowed:
         with pytest.raises(ConfigError, match="can never match"):

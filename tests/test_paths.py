@@ -556,3 +556,10 @@ def test_a_part_of_no_known_kind_is_text() -> None:
         "/a/0/type/0",
         "/a/0/image_url",
     ]
+
+
+def test_the_number_of_pictures_is_bounded() -> None:
+    pictures = [{"type": "image_url", "image_url": f"https://pictures.example/{number}.png"} for number in range(3)]
+    assert len(items(pictures, "$", limits=Limits(images=3))) == 3
+    with pytest.raises(Oversize, match="more than 2 images"):
+        items(pictures, "$", limits=Limits(images=2))

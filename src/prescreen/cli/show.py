@@ -15,7 +15,6 @@ from rich.text import Text as Styled
 from prescreen.cli.trial import Trial
 from prescreen.errors import ConfigError
 from prescreen.model import Action, Cause, Decision, Item, Mode, Text, Verdict
-from prescreen.rejection import Rejections
 from prescreen.rule import Rule
 from prescreen.screen import Screen
 
@@ -33,7 +32,7 @@ def configuration(screen: Screen) -> dict[str, Any]:
         "thresholds": dict(found.policy.thresholds),
         "actions": {name: action.value for name, action in found.policy.actions.items()},
         "ignore": list(found.policy.ignore),
-        "rejection": _rejection(found.rejection),
+        "rejection": {"format": found.rejection.format, "status": found.rejection.status},
         "rules": [_rule(rule, screen) for rule in found.rules],
     }
 
@@ -54,9 +53,7 @@ def print_configuration(console: Console, screen: Screen, file: str) -> None:
         console.print(Styled(f"  actions: {actions}"))
     if found["ignore"]:
         console.print(Styled(f"  ignored: {', '.join(found['ignore'])}"))
-    console.print(
-        Styled(f"  rejection: {found['rejection']['format']}, {found['rejection']['status'] or 'own status'}")
-    )
+    console.print(Styled(f"  rejection: {found['rejection']['format']}, {found['rejection']['status']}"))
     table = Table("#", "match", "looks at", "body up to", box=None, pad_edge=False, header_style="bold")
     for index, rule in enumerate(found["rules"]):
         table.add_row(*map(Styled, (str(index), rule["match"], "\n".join(_places(rule)), _bytes(rule["max_body"]))))
@@ -139,12 +136,6 @@ def _places(rule: dict[str, Any]) -> Iterator[str]:
     if rule["text"]:
         yield "the whole text body"
     yield from (f"{key} = {rule[key]}" for key in ("on_unreadable", "on_oversize") if rule[key] != "reject")
-
-
-def _rejection(rejection: object) -> dict[str, Any]:
-    if isinstance(rejection, Rejections):
-        return {"format": rejection.format, "status": rejection.status}
-    return {"format": "callable", "status": None}
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
