@@ -53,7 +53,9 @@ def is_json(body: bytes) -> bool:
     """Whether a forgiving reader takes it, with control characters in strings, repeated keys and all."""
     try:
         json.loads(body, strict=False)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        return True  # too deep for this reader, and not for every other
+    except ValueError:
         return False
     return True
 
