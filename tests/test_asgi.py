@@ -110,18 +110,20 @@ async def test_a_request_without_a_rule_goes_on_with_the_same_objects(parts: dic
     assert moderator.calls == []
 
 
-@pytest.mark.parametrize("kind", ["lifespan", "websocket", "something.new"])
-async def test_other_scopes_go_on_untouched(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "path"), [("lifespan", "/chat"), ("websocket", "/other"), ("something.new", "/chat")], ids=str
+)
+async def test_other_scopes_go_on_untouched(kind: str, path: str) -> None:
     got: list[Any] = []
 
     async def app(*args: Any) -> None:
         got.extend(args)
 
     middleware, _, _ = build(app)
-    given, client = {"type": kind, "path": "/chat"}, Client([])
+    given, client = {"type": kind, "path": path}, Client([])
     await middleware(given, client.receive, client.send)
     assert got == [given, client.receive, client.send]
-    assert given == {"type": kind, "path": "/chat"}
+    assert given == {"type": kind, "path": path}
 
 
 async def test_headers_that_can_be_read_once_still_reach_the_app() -> None:

@@ -31,6 +31,7 @@ from prescreen.model import (
     Report,
     Step,
     Text,
+    Work,
 )
 from prescreen.moderators import BUILT_IN, AnyModerator, Bound, bind, build
 from prescreen.moderators.call import moderate, moderate_sync
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 SCREENED_KEY: Final = "prescreen.screened"
 """Where the mark `Screened` lies in the ASGI scope and in the WSGI environ."""
+
+_LARGE: Final = 64 << 10  # bytes of work, about 3 ms; more is not for the event loop
 
 logger: Final = logging.getLogger("prescreen")
 
@@ -123,13 +126,17 @@ class Screen:
         """Perform any step but ReadBody, awaiting."""
         if isinstance(step, Moderate):
             return await moderate(self.moderator, step)
-        return _report(step)
+        if isinstance(step, Work) and step.size > _LARGE:
+            from anyio import to_thread
+
+            return await to_thread.run_sync(step.run)
+        return _done(step)
 
     def perform_sync(self, step: Step) -> Answer:
         """Perform any step but ReadBody, blocking."""
         if isinstance(step, Moderate):
             return moderate_sync(self.moderator, step)
-        return _report(step)
+        return _done(step)
 
     def _active_rules(self) -> RuleSet:
         compiled = RuleSet(self.settings.rules)
@@ -138,7 +145,7 @@ class Screen:
     def _plan(self) -> Plan:
         found = self.settings
         return Plan(
-            targets=Targets(found.rules),
+            targets=Targets(found.rules, found.limits),
             policy=found.policy,
             limits=found.limits,
             mode=found.mode,
@@ -146,6 +153,7 @@ class Screen:
             deadline=found.deadline,
             receive_timeout=found.receive_timeout,
             moderator=self.moderator.name,
+            longest=self.moderator.max_characters,
         )
 
 
@@ -182,7 +190,10 @@ def is_screened(mark: object, now: Screened) -> bool:
     )
 
 
-def _report(step: Step) -> Answer:
+def _done(step: Step) -> Answer:
+    """Perform a step that waits for nothing."""
+    if isinstance(step, Work):
+        return step.run()
     assert isinstance(step, Report), step  # ReadBody is the adapters'
     log_decision(step.record)
     return None
