@@ -19,7 +19,7 @@ _DEEPEST: Final = 90  # jsonpath-rfc9535 descends 100 levels, the standard libra
 class Limits:
     """How much of one request is taken; more is Oversize (413).
 
-    `body`, `part_head` and `image` are in bytes (or like "1MiB"). `nodes` counts JSON values, `fields` form fields or
+    `body`, `part_head` and `image` are in bytes (or like "1MiB"). `nodes` counts JSON values (an empty list or object twice), `fields` form fields or
     query parameters, `parts` multipart parts, `part_head` is for one part's headers, `texts`, `images` and `characters`
     count what is found at a rule's places (an image is a call of its own), `image` bounds one `data:` image, decoded
     (20 MB is OpenAI's limit, by its moderation guide). JSON deeper than `depth` is Unreadable. Raises ConfigError.
@@ -106,7 +106,7 @@ class Document:
     text: str | None = None
 
 
-_CODED: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
+_CODED: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})++")
 
 
 def unquoted(raw: bytes) -> bytes:

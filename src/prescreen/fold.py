@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cache
+from itertools import zip_longest
 from typing import Final
 
 _JOINING: Final = "\u0600-\u08ff\u0900-\u109f\u1780-\u18af\ua800-\uabff\U00010a00-\U00011fff"
@@ -27,6 +28,7 @@ _MOSTLY_PLAIN: Final = frozenset({"Lo", "So", "Co", "Cn", "Cs"})
 _PLAIN: Final = re.compile(r"[\x00-\x7f\xc0-\xff]*")
 _WORD: Final = re.compile(r"\w+")
 _RUN: Final = re.compile(r"(?:[A-Za-z0-9]*[^\x00-\x7f\s])+[A-Za-z0-9]*")
+_BLOCKS: Final = re.compile(r".{1,4096}\S*", re.DOTALL)  # to be replaced in one by one: that takes less memory
 _LETTER: Final = re.compile("[A-Za-z]")
 _SMALL_CAPITAL: Final = re.compile("LATIN LETTER SMALL CAPITAL ([A-Z])")
 # Single letters, each after the same one to three blanks or marks.
@@ -42,9 +44,14 @@ def folded(text: str) -> str | None:
     reading = text
     if not _PLAIN.fullmatch(text):
         reading = _TAGS.sub(_shown, _REVERSED.sub(lambda found: found[1][::-1], reading)).translate(_CHARACTERS)
-        reading = _RUN.sub(_in_our_alphabet, reading) if not reading.isascii() else reading
+        reading = "".join(_RUN.sub(_in_our_alphabet, block) for block in _BLOCKS.findall(reading))
     reading = _SPACED.sub(lambda found: _SPACES.sub("", found[0]), reading)
-    return None if reading == text or _WORD.findall(reading) == _WORD.findall(text) else reading
+    return None if reading == text or _has_same_words(reading, text) else reading
+
+
+def _has_same_words(reading: str, text: str) -> bool:
+    pairs = zip_longest(_WORD.finditer(reading), _WORD.finditer(text))
+    return all(one and other and one[0] == other[0] for one, other in pairs)
 
 
 def _shown(tags: re.Match[str]) -> str:

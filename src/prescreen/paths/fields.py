@@ -6,6 +6,7 @@ import html
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from typing import Final
 from urllib.parse import unquote, unquote_plus
 
@@ -45,10 +46,14 @@ class Fields:
 
     def spelled_out(self, body: bytes, limit: int, most: int) -> Iterator[Text]:
         """What a form reader that ignores the Content-Type would find under the named fields in any body."""
-        for number, match in enumerate(self._spelled.finditer(b"&" + body) if self._spelled else ()):
+        if self._spelled is None:
+            return
+        first = self._spelled.match(body)
+        later = (self._spelled.match(body, found.end()) for found in re.finditer(b"&", body))
+        for number, match in enumerate(filter(None, chain([first], later))):
             if number >= limit:
                 raise Oversize(f"there are more than {limit} form fields")
-            name, _, value = match[0][1:].partition(b"=")
+            name, _, value = match[0].partition(b"=")
             yield Text(f"/{escape(_lenient(name, most))}", _lenient(value, most))
 
     def _placed(self, fields: Iterable[Field]) -> Iterator[tuple[str, Field]]:
@@ -120,7 +125,7 @@ def _spellings(names: frozenset[str]) -> re.Pattern[bytes] | None:
     if not names or "*" in names:
         return None
     spelled = ("".join(map(_spelling, name.encode())) for name in names)
-    return re.compile(f"&(?:{'|'.join(spelled)})=[^&]*".encode("latin-1"))
+    return re.compile(f"(?:{'|'.join(spelled)})=[^&]*".encode("latin-1"))
 
 
 def _spelling(byte: int) -> str:

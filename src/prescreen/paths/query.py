@@ -38,7 +38,7 @@ class Query:
         parsed = _parse(path, key)
         self.names: Final = frozenset(_names(parsed))
         self.overlaps: Final = any(map(_is_descendant, parsed.segments))
-        self._steps: Final = [_step(segment, parsed.env) for segment in parsed.segments]
+        self._steps: Final = list(_steps(parsed))
         _refuse_costly_filters(parsed, path, key)
 
     def select(self, document: object) -> Iterable[Node]:
@@ -70,7 +70,17 @@ def members(value: object) -> Iterator[tuple[str | int, Any]]:
     return enumerate(value if value.__class__ is list else ())
 
 
-def _step(segment: JSONPathSegment, env: JSONPathEnvironment) -> Step:
+def _steps(parsed: JSONPathQuery) -> Iterator[Step]:
+    is_single = True  # no value can have come twice yet
+    for segment in parsed.segments:
+        if segment is parsed.segments[-1] and str(segment) == "..[*]":
+            yield lambda nodes, _run: ((value, at) for value, at in nodes if isinstance(value, dict | list))
+            return  # all that is inside will be looked at
+        yield _step(segment, parsed.env, is_single=is_single)
+        is_single = is_single and not _is_descendant(segment)
+
+
+def _step(segment: JSONPathSegment, env: JSONPathEnvironment, *, is_single: bool) -> Step:
     selects = [_select(selector, env) for selector in segment.selectors]
     only = selects[0] if len(selects) == 1 else None
 
@@ -81,28 +91,27 @@ def _step(segment: JSONPathSegment, env: JSONPathEnvironment) -> Step:
 
     if not _is_descendant(segment):
         return child
-    return lambda nodes, run: child(_descendants(nodes), run)
+    return lambda nodes, run: child(_descendants(nodes, None if is_single else set()), run)
 
 
 def _is_descendant(segment: JSONPathSegment) -> bool:
     return type(segment).__name__ == "JSONPathRecursiveDescentSegment"
 
 
-def _descendants(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Each container in or below the nodes, once, in document order."""
-    entered: set[int] = set()
-    for node in nodes:
-        stack = [iter([node])]
-        while stack:
-            for value, at in stack[-1]:
-                if id(value) not in entered:
-                    if at is not None:  # the root cannot be met again
-                        entered.add(id(value))
-                    yield value, at
-                    stack.append(_containers(value, at))
-                    break
-            else:
-                stack.pop()
+def _descendants(nodes: Iterable[Node], entered: set[int] | None) -> Iterator[Node]:
+    """Each container in or below the nodes, once, in document order; `entered` is None where none can come twice."""
+    stack = [iter(nodes)]
+    while stack:
+        for value, at in stack[-1]:
+            if entered is not None:
+                if id(value) in entered:
+                    continue
+                entered.add(id(value))
+            yield value, at
+            stack.append(_containers(value, at))
+            break
+        else:
+            stack.pop()
 
 
 def _containers(value: object, at: Chain) -> Iterator[Node]:

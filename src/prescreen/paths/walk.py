@@ -17,6 +17,7 @@ _VOCABULARY: Final = {
     "detail": frozenset({"auto", "low", "high"}),
     "role": frozenset({"user", "assistant", "system", "developer", "tool"}),
 }
+_HOLDS_TEXT: Final = (str, dict, list)
 PART_NAMES: Final = frozenset({"type", "text", "role", "content", "image_url", "url", "filename"})
 """The names in such messages and parts."""
 
@@ -105,4 +106,4 @@ class Walk:
 
 
 def _children(container: object, at: Chain) -> Iterator[Node]:
-    return ((child, (at, token)) for token, child in members(container))
+    return ((child, (at, token)) for token, child in members(container) if child and isinstance(child, _HOLDS_TEXT))
