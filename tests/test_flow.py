@@ -224,7 +224,9 @@ def test_the_query_is_read_only_by_a_rule_that_names_it() -> None:
 
 def test_a_rule_without_a_limit_of_its_own_takes_the_screens() -> None:
     rule = Rule("POST /chat", json="$.message")
-    assert next(screen_request(plan(rule, targets=Targets([rule], Limits(body=77))), (rule,), head())) == ReadBody(77, 30.0)
+    assert next(screen_request(plan(rule, targets=Targets([rule], Limits(body=77))), (rule,), head())) == ReadBody(
+        77, 30.0
+    )
 
 
 # Requests that cannot be screened

@@ -86,8 +86,8 @@ class Field:
 
     @property
     def is_upload(self) -> bool:
-        """Whether every reader takes it for a file: there are some that take a nameless one for a field."""
-        return any(name.strip() for name in self.filenames)
+        """Whether every reader takes it for a file: some take one for a field that has no name, or an odd one."""
+        return bool(self.filenames) and all(name.strip() and not {'"', "\\"} & set(name) for name in self.filenames)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ from prescreen.errors import Oversize, Unreadable
 
 _TOKEN = rb"[!#$%&\'+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2, without "*"
 _NAME = rb'(?:"([^"\\\x00-\x1f\x7f]*)"|(' + _TOKEN + rb"))"  # no escapes: some readers undo them
-_FILENAME = rb'(?:"((?:[^"\\\x00-\x1f\x7f]|\\[^"\x00-\x1f\x7f])*)"|(' + _TOKEN + rb"))"
+# An escaped quote only where no reader that ends the name there could find another parameter behind it.
+_QUOTED = rb'(?:[^"\\\x00-\x1f\x7f]|\\[^"\x00-\x1f\x7f])*|(?:[^"\\;\x00-\x1f\x7f]|\\[^;\x00-\x1f\x7f])*'
+_FILENAME = rb'(?:"(' + _QUOTED + rb')"|(' + _TOKEN + rb"))"
 # Only beside a plain name: there are readers that take a part with nothing else for a field.
 _CODED_FILENAME = rb"(?:; ?filename\*=utf-8''((?:[!#$&+.^_`|~0-9A-Za-z-]|%[0-9A-Fa-f]{2})*))?"
 _DISPOSITION: Final = re.compile(
@@ -32,6 +34,7 @@ _DISPOSITION: Final = re.compile(
 _TYPE: Final = re.compile(rb"content-type: ?([!-~][ -~]*)", re.IGNORECASE)
 _LENGTH: Final = re.compile(rb"content-length: ?([0-9]{1,18})", re.IGNORECASE)
 _IDENTITY: Final = re.compile(rb"content-transfer-encoding: ?(?:binary|7bit|8bit)", re.IGNORECASE)
+_LIKE_ASCII: Final = frozenset({"iso-8859-1", "latin-1", "windows-1252"})  # where the bytes are no more than that
 _PROSE: Final = re.compile(rb"(?:(?!--)[ -~]{1,200}\r\n){0,4}(?:\r\n)?")  # nothing that could be a part
 
 
@@ -44,7 +47,7 @@ def fields(body: bytes, boundary: bytes, limits: Limits, *, allow_preamble: bool
     if body.count(delimiter) > limits.parts + 1:
         raise Oversize(f"there are more than {limits.parts} multipart parts")
     cuts = list(_cuts(body, delimiter, start))
-    if body[cuts[-1] :] not in (b"--", b"--\r\n"):
+    if body[cuts[-1] :] not in (b"--", b"--\r\n", b"--\r\n\r\n"):
         raise Unreadable("the multipart body does not end with its boundary")
     return tuple(_part(body, at, end - len(delimiter), limits.part_head) for at, end in pairwise(cuts))
 
@@ -86,10 +89,12 @@ def _field(lines: list[bytes], value: memoryview) -> Field:
 
 
 def _check_charset(charset: str, value: memoryview) -> None:
-    if charset not in CHARSETS:
+    if charset in CHARSETS - ASCII:
+        return
+    if charset not in ASCII | _LIKE_ASCII:
         raise Unreadable("a multipart part names a charset other than UTF-8")
-    if charset in ASCII and not bytes(value).isascii():
-        raise Unreadable("a multipart part is not ASCII, as its type says")
+    if not bytes(value).isascii():
+        raise Unreadable(f"a multipart part is not ASCII, and its type says {charset}")
 
 
 def _named(disposition: re.Match[bytes], value: memoryview) -> Field:

@@ -201,7 +201,7 @@ def _names(parsed: JSONPathQuery) -> Iterator[str]:
 
 def _refuse_costly_filters(parsed: JSONPathQuery, path: str, key: str) -> None:
     """A filter is evaluated for each value by the library: it may look at single places and no further."""
-    left: list[Any] = [getattr(each, "expression", None) for segment in parsed.segments for each in segment.selectors]
+    left: list[Any] = [each for segment in parsed.segments for each in segment.selectors]
     while left:
         expression = left.pop()
         inner = getattr(expression, "query", None)
@@ -211,5 +211,5 @@ def _refuse_costly_filters(parsed: JSONPathQuery, path: str, key: str) -> None:
                 f"a filter in {path!r} looks at more than one place ({inner}), and a client could make that "
                 "costly; compare single ones, as in '$.messages[?@.role == 'user'].content'",
             )
-        left += [getattr(expression, name, None) for name in ("left", "right")] if expression else []
+        left += [each for name in ("expression", "left", "right") if (each := getattr(expression, name, None))]
         left += getattr(expression, "args", ())

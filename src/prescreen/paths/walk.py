@@ -81,9 +81,10 @@ class Walk:
         if container.__class__ is not dict:
             return
         if self._names is not None:
-            for name in container.keys() - self._names:
-                self._names.add(name)
-                yield from items(pointer((at, name)), name, with_links=False)
+            for name in container:
+                if name not in self._names:
+                    self._names.add(name)
+                    yield from items(pointer((at, name)), name, with_links=False)
         if container.get("type") in _IMAGE_PARTS:
             yield from self._picture(container, at)
 
