@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doubles import BAD, Recorder
+from doubles import BAD, Recorder, call
 from prescreen import Action, Cause, Rejections, Rule, decision_of
 from prescreen.model import DECISION_KEY
 from prescreen.wsgi import ModerationMiddleware
@@ -71,22 +71,6 @@ def environ(body: Any = b"", **more: Any) -> dict[str, Any]:
     found |= more
     setup_testing_defaults(found)
     return {key: value for key, value in found.items() if value is not None}
-
-
-def call(app: Any, given: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
-    started: list[Any] = []
-
-    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        started[:] = [int(status[:3]), {name.lower(): value for name, value in headers}]
-        return lambda data: None
-
-    answer = app(given, start_response)
-    try:
-        body = b"".join(answer)
-    finally:
-        if hasattr(answer, "close"):
-            answer.close()
-    return started[0], started[1], body
 
 
 def build(app: Any = None, moderator: Any = None, **options: Any) -> tuple[ModerationMiddleware, Any, Recorder]:
