@@ -19,7 +19,7 @@ import pytest
 from doubles import Client, call
 from honest import honest_site
 from honest.replay import CORPUS, Recorded, clients, recorded
-from honest.variants import ENCODERS, variants
+from honest.variants import ENCODERS, untyped, variants
 from servers import ASGI, WSGI, serve
 
 VARIANTS = 150
@@ -118,6 +118,14 @@ async def test_none_is_refused_and_each_is_read(requests: list[Recorded]) -> Non
 
 def test_none_is_refused_on_wsgi_either(requests: list[Recorded]) -> None:
     assert not report([(request, over_wsgi(request)) for request in requests])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("client", ["httpx", "requests"])
+async def test_a_client_that_names_no_type_is_asked_for_one(client: str) -> None:
+    request = untyped(client, "a text without a type")
+    assert b"content-type" not in dict(request.headers)
+    assert "refused: 415" in (await over_asgi(request) or "")
 
 
 @pytest.fixture(scope="module", params=["uvicorn-h11", "uvicorn-httptools", "gunicorn-gthread", "waitress"])

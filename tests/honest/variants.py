@@ -113,5 +113,23 @@ def variants(client: str, count: int) -> Iterator[Recorded]:
         given = contents(random)
         rule = given.kind if given.kind in ("json", "text") else "form"
         headers, body = ENCODERS[client](given, f"http://app.example/{rule}/{n}")
-        lines = [f"POST /{rule}/{n} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
-        yield Recorded(client, rule, given.message, "\r\n".join(lines).encode("latin-1"), body)
+        yield recorded_as(client, rule, f"/{rule}/{n}", given.message, headers, body)
+
+
+def untyped(client: str, message: str) -> Recorded:
+    """A text as it is sent by who only passes it to `content=` or `data=`: without a Content-Type."""
+    url = "http://app.example/text/0"
+    if client == "httpx":
+        request = httpx.Request("POST", url, content=message)
+        return recorded_as(client, "text", "/text/0", message, request.headers.items(), request.read())
+    prepared = requests.Request("POST", url, data=message.encode()).prepare()
+    return recorded_as(client, "text", "/text/0", message, prepared.headers.items(), message.encode())
+
+
+def recorded_as(
+    client: str, rule: str, path: str, message: str, headers: Iterable[tuple[str, str]], body: bytes
+) -> Recorded:
+    """A request as it would have been recorded."""
+    others = [f"{name}: {value}" for name, value in headers if name.lower() != "host"]
+    lines = [f"POST {path} HTTP/1.1", "Host: app.example", *others, "", ""]
+    return Recorded(client, rule, message, "\r\n".join(lines).encode("latin-1"), body)
