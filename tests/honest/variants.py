@@ -14,6 +14,8 @@ import requests
 
 from honest.replay import Recorded
 
+Sent = tuple[Iterable[tuple[str, str]], bytes]
+"""Headers and body, as an encoder makes them."""
 ALPHABETS: Final = (
     "abc XYZ 0189 .,:;!?",
     "آابپتثجچ‌حخدذ؟،۰۱۲ ",
@@ -54,7 +56,7 @@ def _text(random: Random, length: int) -> str:
     return "".join(random.choices(alphabet, k=random.randrange(length)))
 
 
-def with_httpx(given: Contents, url: str) -> tuple[Iterable[tuple[str, str]], bytes]:
+def with_httpx(given: Contents, url: str) -> Sent:
     files = [(name, (filename, raw, kind)) for name, filename, raw, kind in given.files]
     plain: list[Any] = [(name, (None, value.encode())) for name, value in given.fields]
     options: Mapping[str, dict[str, Any]] = {
@@ -68,7 +70,7 @@ def with_httpx(given: Contents, url: str) -> tuple[Iterable[tuple[str, str]], by
     return request.headers.items(), request.read()
 
 
-def with_requests(given: Contents, url: str) -> tuple[Iterable[tuple[str, str]], bytes]:
+def with_requests(given: Contents, url: str) -> Sent:
     files = [(name, (filename, raw, kind)) for name, filename, raw, kind in given.files]
     options: Mapping[str, dict[str, Any]] = {
         "json": {"json": dict(given.fields)},
@@ -82,7 +84,7 @@ def with_requests(given: Contents, url: str) -> tuple[Iterable[tuple[str, str]],
     return prepared.headers.items(), body.encode() if isinstance(body, str) else bytes(body)
 
 
-def with_aiohttp(given: Contents, url: str) -> tuple[Iterable[tuple[str, str]], bytes]:
+def with_aiohttp(given: Contents, url: str) -> Sent:
     payload: aiohttp.payload.Payload
     if given.kind == "json":
         payload = aiohttp.JsonPayload(dict(given.fields))
@@ -99,7 +101,7 @@ def with_aiohttp(given: Contents, url: str) -> tuple[Iterable[tuple[str, str]], 
     return [("content-type", payload.headers["Content-Type"]), ("content-length", str(len(body)))], body
 
 
-ENCODERS: Final[Mapping[str, Callable[[Contents, str], tuple[Iterable[tuple[str, str]], bytes]]]] = {
+ENCODERS: Final[Mapping[str, Callable[[Contents, str], Sent]]] = {
     "httpx": with_httpx,
     "requests": with_requests,
     "aiohttp": with_aiohttp,
@@ -112,24 +114,22 @@ def variants(client: str, count: int) -> Iterator[Recorded]:
     for n in range(count):
         given = contents(random)
         rule = given.kind if given.kind in ("json", "text") else "form"
-        headers, body = ENCODERS[client](given, f"http://app.example/{rule}/{n}")
-        yield recorded_as(client, rule, f"/{rule}/{n}", given.message, headers, body)
+        yield recorded_as(
+            client, f"/{rule}/{n}", given.message, ENCODERS[client](given, f"http://app.example/{rule}/{n}")
+        )
 
 
 def untyped(client: str, message: str) -> Recorded:
     """A text as it is sent by who only passes it to `content=` or `data=`: without a Content-Type."""
-    url = "http://app.example/text/0"
     if client == "httpx":
-        request = httpx.Request("POST", url, content=message)
-        return recorded_as(client, "text", "/text/0", message, request.headers.items(), request.read())
-    prepared = requests.Request("POST", url, data=message.encode()).prepare()
-    return recorded_as(client, "text", "/text/0", message, prepared.headers.items(), message.encode())
+        request = httpx.Request("POST", "http://app.example/", content=message)
+        return recorded_as(client, "/text/0", message, (request.headers.items(), request.read()))
+    prepared = requests.Request("POST", "http://app.example/", data=message.encode()).prepare()
+    return recorded_as(client, "/text/0", message, (prepared.headers.items(), message.encode()))
 
 
-def recorded_as(
-    client: str, rule: str, path: str, message: str, headers: Iterable[tuple[str, str]], body: bytes
-) -> Recorded:
+def recorded_as(client: str, path: str, message: str, sent: Sent) -> Recorded:
     """A request as it would have been recorded."""
-    others = [f"{name}: {value}" for name, value in headers if name.lower() != "host"]
+    others = [f"{name}: {value}" for name, value in sent[0] if name.lower() != "host"]
     lines = [f"POST {path} HTTP/1.1", "Host: app.example", *others, "", ""]
-    return Recorded(client, rule, message, "\r\n".join(lines).encode("latin-1"), body)
+    return Recorded(client, path.split("/")[1], message, "\r\n".join(lines).encode("latin-1"), sent[1])
