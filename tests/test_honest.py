@@ -128,7 +128,7 @@ async def test_a_client_that_names_no_type_is_asked_for_one(client: str) -> None
     assert "refused: 415" in (await over_asgi(request) or "")
 
 
-@pytest.fixture(scope="module", params=["uvicorn-h11", "uvicorn-httptools", "gunicorn-gthread", "waitress"])
+@pytest.fixture(scope="module", params=["uvicorn-h11", "uvicorn-httptools", "granian", "gunicorn-gthread", "waitress"])
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
     name = request.param
     command, kind = (ASGI[name], "asgi") if name in ASGI else (WSGI[name], "wsgi")

@@ -197,7 +197,7 @@ async def reads_a_part_and_more_after_the_answer(receive: Receive, send: Send, s
 async def polls_for_a_disconnect(receive: Receive, send: Send, seen: Seen) -> None:
     with anyio.CancelScope() as poll:
         poll.cancel()
-        seen.append(await receive())
+        await receive()  # what it gives is dropped, as Starlette's `is_disconnected` drops it
     await read(receive, seen)
     await answer(send)
 
@@ -209,6 +209,8 @@ async def listens_for_a_disconnect(receive: Receive, send: Send, seen: Seen) -> 
     await read(receive, seen)
     async with anyio.create_task_group() as group:
         group.start_soon(listen)
+        await anyio.wait_all_tasks_blocked()
+        seen.append({"type": "the answer starts"})  # before that, only a client that has gone is heard of
         await answer(send)
 
 
@@ -277,7 +279,7 @@ async def view(request: Sent, habit: Habit, *, is_gone: bool, is_screened: bool)
 
     wrapped = AsgiMiddleware(app, SCREEN) if is_screened else app
     headers = [*request.headers]
-    with anyio.fail_after(10):
+    with anyio.fail_after(5):
         try:
             await wrapped(scope(request.path, request.method, headers), server.receive, server.send)
         except AppError as error:
