@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import InformationalResponseReceived, StreamEnded, TrailersReceived
 from websockets.sync.client import connect
 
 from doubles import BAD
@@ -234,6 +237,31 @@ def test_the_extensions_that_a_server_announces_work(asgi_site: Site) -> None:
     assert b"x-announced: " in bare.lower()
     assert (b"x-announced: http.response.pathsend" in bare.lower()) == (asgi_site.server == "granian")
     assert b"the extensions that the tests use" in bare
+
+
+@pytest.mark.parametrize("asgi_site", ["hypercorn-asyncio", "hypercorn-trio"], indirect=True)
+def test_early_hints_and_trailers_arrive_where_the_server_has_them(asgi_site: Site, root: str) -> None:
+    told = over_http2(asgi_site, f"{root}/extended", CLEAN)
+    assert [(b":status", b"103"), (b"link", b"</style.css>; rel=preload")] in told
+    assert [(b"x-sum", b"of it all")] in told
+
+
+def over_http2(site: Site, path: str, body: bytes) -> list[list[tuple[bytes, bytes]]]:
+    """What comes before and after the head of the answer to one request."""
+    told: list[list[tuple[bytes, bytes]]] = []
+    http2 = H2Connection(H2Configuration(header_encoding=None))
+    http2.initiate_connection()
+    head = [(":method", "POST"), (":path", path), (":scheme", "http"), (":authority", "app.example"), *JSON.items()]
+    http2.send_headers(1, [*head, ("te", "trailers")])
+    http2.send_data(1, body, end_stream=True)
+    with site.open() as wire:
+        while True:
+            wire.send(http2.data_to_send())
+            for event in http2.receive_data(wire.read1(1 << 16)):
+                if isinstance(event, InformationalResponseReceived | TrailersReceived):
+                    told.append([pair for pair in event.headers if pair[0] not in (b"date", b"server")])
+                elif isinstance(event, StreamEnded):
+                    return told
 
 
 def without_date(answer: bytes) -> bytes:

@@ -7,6 +7,9 @@ Needs curl, Node, Chromium (its path in CHROMIUM, by default /usr/bin/chromium) 
 dependency group `test`. A server on a loopback port takes each request down as it comes off the socket;
 the port and the address are then replaced, so that a recording says nothing of the machine it was made on.
 
+Two files hold a few requests each that the same server took down from clients in Ruby, Perl and Java, sent by
+hand: others.jsonl, and refused.jsonl, what is refused although its sender means no harm.
+
 One line is one request: `client`; `rule`, the kind of rule that is about it; `message`, the text that has
 to be moderated; `head`; and `body` as text, or `base64` where it is not UTF-8. Chunks are left as they came.
 """
