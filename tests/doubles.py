@@ -1,4 +1,4 @@
-"""The two ends of a middleware: a moderator that remembers, and a client that speaks raw ASGI."""
+"""The two ends of a middleware: a moderator that remembers, and clients that speak raw ASGI and WSGI."""
 
 from __future__ import annotations
 
@@ -126,3 +126,20 @@ def screened(
 
 def values(items: Iterable[Text | Image]) -> list[str]:
     return [item.value if isinstance(item, Text) else item.url for item in items]
+
+
+def call(app: Any, given: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    """Call a WSGI app as a server does; status, headers and body of its answer."""
+    started: list[Any] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        started[:] = [int(status[:3]), {name.lower(): value for name, value in headers}]
+        return lambda data: None
+
+    answer = app(given, start_response)
+    try:
+        body = b"".join(answer)
+    finally:
+        if hasattr(answer, "close"):
+            answer.close()
+    return started[0], started[1], body

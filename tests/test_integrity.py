@@ -177,7 +177,7 @@ def test_what_only_looks_like_an_image_is_a_text(text: str) -> None:
 
 def test_an_images_address_with_words_in_it_is_judged_as_a_text_too() -> None:
     url = f"https://pictures.example/ {BAD}"
-    decision, asked = post(Rule("POST /chat", json="$"), {"type": "image_url", "image_url": url})
+    _, asked = post(Rule("POST /chat", json="$"), {"type": "image_url", "image_url": url})
     assert set(asked) == {Image("/image_url", url), Text("/image_url", url)}
 
 
