@@ -20,7 +20,7 @@ from fuzz.run import BATCH, Tally, endless, run_batch
 from fuzz.shrink import shrunk
 
 PHRASE = "seven violet lanterns"
-BODIES = 1000
+BODIES = 800
 FOUND = regressions.read()
 
 JSON = b'{"message": "seven violet lanterns", "messages": [{"content": "seven violet lanterns"}]}'

@@ -108,10 +108,9 @@ def test_a_document_is_read_or_refused_as_stated(name: str) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", ALL)
-async def test_no_framework_reads_a_string_of_it_that_was_not_moderated(name: str) -> None:
+async def test_no_framework_reads_a_string_of_them_that_was_not_moderated() -> None:
     readers = [oracle for oracle in ORACLES if oracle.reading == "json"]
-    assert (await judge(request(name), readers))[1] == []
+    assert {name: faults for name in ALL if (faults := (await judge(request(name), readers))[1])} == {}
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if STATED.get(name, name.startswith("y_")) and ALL[name]])

@@ -1,7 +1,7 @@
 """Requests out of one integer each: honest ones by a grammar, and most of them mutated.
 
 The grammar makes what clients send, in the spellings that a grammar allows; the mutations put in
-what parsers stumble over. A fifth of the requests stays honest, and some survive the damage: where everything is refused,
+what parsers stumble over. Some requests stay honest, and many survive their damage: where everything is refused,
 nothing is tested.
 """
 
@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, quote_plus
 
-from fuzz.case import KINDS, Case, Headers, Kind
+from fuzz.case import KINDS, PLACES, Case, Headers, Kind
 from fuzz.mutation import BOUNDARY, mutated
 
 T = TypeVar("T")
@@ -69,6 +69,7 @@ NAMES: Final = (
     "Message",
     "title",
     "déjà",
+    "user message",
     "",
 )
 JSON_TYPES: Final = (
@@ -103,14 +104,25 @@ PART_TYPES: Final = (
     "application/x-www-form-urlencoded",
     "image/png",
 )
-_HONEST: Final = 0.2
+_HONEST: Final[dict[Kind, float]] = {"json": 0.15, "form": 0.1, "multipart": 0.4, "text": 0.1, "query": 0.1}
+_LONG: Final = 0.0003  # of the words; over the size from which work goes to a thread
+_JSON_PLACES: Final = ("message", "contents", "anywhere", "whole")
+_FORM_PLACES: Final = (
+    "form",
+    "rare form",
+    "any form",
+    "json or form",
+    "json or any form",
+    "form or text",
+    "any of all",
+)
 PLACES_OF: Final[dict[Kind, Sequence[str]]] = {
-    "json": ("message", "message", "contents", "contents", "whole", "json or form", "json or text", "json and query"),
-    "form": ("form", "form", "json or form", "form or text"),
-    "multipart": ("form", "form", "json or form", "form or text"),
-    "text": ("text", "text", "json or text", "form or text"),
-    "query": ("query", "query", "form", "json and query"),
-    "head": ("message", "contents", "form", "json or form", "text", "json or text", "form or text", "query"),
+    "json": (*_JSON_PLACES, *_JSON_PLACES, "json or form", "json or text", "json and query", "any of all"),
+    "form": ("form", *_FORM_PLACES),
+    "multipart": ("form", *_FORM_PLACES),
+    "text": ("text", "text", "json or text", "form or text", "any of all"),
+    "query": ("query", "query", "any query", "form", "json and query", "any of all"),
+    "head": tuple(PLACES),
 }
 
 
@@ -147,7 +159,7 @@ def case(kind: Kind, seed: int) -> Case:
 
 
 def _mutated(dice: Dice, body: bytes, kind: Kind) -> bytes:
-    return body if dice.chance(_HONEST) else mutated(dice, body, kind)
+    return body if dice.chance(_HONEST[kind]) else mutated(dice, body, kind)
 
 
 def _headers(dice: Dice, content_type: bytes, body: bytes) -> Headers:
@@ -175,7 +187,7 @@ def _with_any_head(dice: Dice) -> Sent:
 
 
 def words(dice: Dice) -> str:
-    word = dice.pick(WORDS)
+    word = "x" * 66_000 if dice.chance(_LONG) else dice.pick(WORDS)
     return f"{word} {dice.pick(WORDS)}" if dice.chance(0.2) else word
 
 

@@ -22,19 +22,19 @@ Event = dict[str, Any]
 class Place:
     """A rule, and what a handler takes for the text that the rule names.
 
-    `json` picks it out of a JSON value, `names` are form fields, `query` query parameters.
+    `json` picks it out of a JSON value; `form` and `query` say whether a field is meant by its name.
     """
 
     rule: Rule
     json: Callable[[Any], Iterable[object]] | None = None
-    names: frozenset[str] | None = None
-    query: frozenset[str] | None = None
+    form: Callable[[str], bool] | None = None
+    query: Callable[[str], bool] | None = None
 
     @property
     def readings(self) -> frozenset[Reading]:
         """The kinds of accessor by which a handler gets at this place."""
-        has: dict[Reading, object] = {"json": self.json, "form": self.names, "query": self.query}
-        return frozenset[Reading](key for key in has if has[key]) | ({"text"} if self.rule.text else frozenset())
+        has: dict[Reading, object] = {"json": self.json, "form": self.form, "query": self.query, "text": self.rule.text}
+        return frozenset(reading for reading, it in has.items() if it)
 
 
 def _message(value: Any) -> Iterator[object]:
@@ -49,22 +49,60 @@ def _contents(value: Any) -> Iterator[object]:
             yield message.get("content")
 
 
+def _anywhere(value: Any) -> Iterator[object]:
+    stack = [value]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            yield from (value["content"],) if "content" in value else ()
+            stack += value.values()
+        elif isinstance(value, list):
+            stack += value
+
+
 def _whole(value: Any) -> Iterator[object]:
     yield value
 
 
-_FIELD: Final = frozenset({"message"})
+def _field(name: str) -> bool:
+    return name == "message"
+
+
+def _rare(name: str) -> bool:
+    return name in ("user message", "déjà")
+
+
+def _any(_name: str) -> bool:
+    return True
+
+
+def _place(*, match: str = "POST /chat", **options: Any) -> Place:
+    """Options of the rule; where one is a pair, the second is the handler's part."""
+    rule = {key: option[0] if isinstance(option, tuple) else option for key, option in options.items()}
+    return Place(
+        Rule(match, **rule), **{key: option[1] for key, option in options.items() if isinstance(option, tuple)}
+    )
+
+
+_MESSAGE: Final = ("$.message", _message)
+_FIELD: Final = ("message", _field)
 PLACES: Final[dict[str, Place]] = {
-    "message": Place(Rule("POST /chat", json="$.message"), json=_message),
-    "contents": Place(Rule("POST /chat", json="$.messages[*].content"), json=_contents),
-    "whole": Place(Rule("POST /chat", json="$"), json=_whole),
-    "form": Place(Rule("POST /chat", form="message"), names=_FIELD),
-    "json or form": Place(Rule("POST /chat", json="$.message", form="message"), json=_message, names=_FIELD),
-    "text": Place(Rule("POST /chat", text=True)),
-    "json or text": Place(Rule("POST /chat", json="$.message", text=True), json=_message),
-    "form or text": Place(Rule("POST /chat", form="message", text=True), names=_FIELD),
-    "query": Place(Rule("POST /chat", query="message"), query=_FIELD),
-    "json and query": Place(Rule("POST /chat", json="$.message", query="message"), json=_message, query=_FIELD),
+    "message": _place(json=_MESSAGE),
+    "contents": _place(json=("$.messages[*].content", _contents)),
+    "anywhere": _place(json=("$..content", _anywhere)),
+    "whole": _place(json=("$", _whole)),
+    "form": _place(form=_FIELD),
+    "rare form": _place(form=(["user message", "déjà"], _rare)),
+    "any form": _place(form=("*", _any)),
+    "text": _place(text=True),
+    "query": _place(query=_FIELD),
+    "any query": _place(query=("*", _any)),
+    "json or form": _place(json=_MESSAGE, form=_FIELD),
+    "json or any form": _place(json=_MESSAGE, form=("*", _any)),
+    "json or text": _place(json=_MESSAGE, text=True),
+    "json and query": _place(json=_MESSAGE, query=_FIELD),
+    "form or text": _place(form=_FIELD, text=True),
+    "any of all": _place(json=_MESSAGE, form=_FIELD, query=_FIELD, text=True),
 }
 
 

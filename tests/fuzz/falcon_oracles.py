@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
+from typing import Any
+
 import falcon
 import falcon.asgi
+from falcon.media.multipart import MultipartForm
 
 from fuzz.case import Case
 from fuzz.oracle import Reads, oracle, plain
@@ -25,6 +29,11 @@ def _is_media(case: Case, content_type: str) -> bool:
     return content_type.startswith("application/") and case.turn % 2 == 0
 
 
+def _items(request: falcon.Request | falcon.asgi.Request, media: Any) -> Reads:
+    """The fields of a form, where the media is none of JSON."""
+    return list(media.items()) if "urlencoded" in (request.content_type or "") else []
+
+
 @oracle("falcon", "json")
 async def falcon_json(case: Case, read: Reads) -> None:
     read.append(("", await _asgi(case).get_media()))
@@ -37,30 +46,32 @@ async def falcon_wsgi_json(case: Case, read: Reads) -> None:
 
 @oracle("falcon", "form")
 async def falcon_form(case: Case, read: Reads) -> None:
-    media = await _asgi(case).get_media()
-    if isinstance(media, dict):
-        read += media.items()
+    request = _asgi(case)
+    media = await request.get_media()
+    if not isinstance(media, AsyncIterable):
+        read += _items(request, media)
         return
     async for part in media:
-        read.append((part.name, part.filename))
+        read.append((part.name or "", part.filename))
         if _is_media(case, part.content_type):
-            read.append((part.name, await part.get_media()))
+            read.append((part.name or "", await part.get_media()))
         else:
-            read += [(part.name, plain(await part.get_data())), (part.name, await part.get_text())]
+            read += [(part.name or "", plain(await part.get_data())), (part.name or "", await part.get_text())]
 
 
 @oracle("falcon", "form")
 async def falcon_wsgi_form(case: Case, read: Reads) -> None:
-    media = _wsgi(case).get_media()
-    if isinstance(media, dict):
-        read += media.items()
+    request = _wsgi(case)
+    media = request.get_media()
+    if not isinstance(media, MultipartForm):
+        read += _items(request, media)
         return
     for part in media:
-        read.append((part.name, part.filename))
+        read.append((part.name or "", part.filename))
         if _is_media(case, part.content_type):
-            read.append((part.name, part.get_media()))
+            read.append((part.name or "", part.get_media()))
         else:
-            read += [(part.name, plain(part.get_data())), (part.name, part.get_text())]
+            read += [(part.name or "", plain(part.get_data())), (part.name or "", part.get_text())]
 
 
 @oracle("falcon", "text")

@@ -41,12 +41,12 @@ class Oracle:
         return [text for value in self._ruled(read, place) for text in strings_in(value)]
 
     def _ruled(self, read: Reads, place: Place) -> Iterator[object]:
-        names = {"form": place.names, "query": place.query}.get(self.reading)
+        is_meant = {"form": place.form, "query": place.query}.get(self.reading)
         for name, value in read:
             if self.reading == "json":
                 assert place.json is not None
                 yield from place.json(value)
-            elif names is None or name in names:
+            elif is_meant is None or is_meant(name):
                 yield value
 
 
