@@ -73,10 +73,13 @@ def mutated(dice: Random, body: bytes, kind: Kind) -> bytes:
 
 
 Roll = Callable[[], float]
+_DELIMITERS: Final = (b'"', b"=", b"&", b":", b";", b"\n", b"-", b"{", b"[", b"\\")
 
 
 def _insert(roll: Roll, body: bytearray, tokens: Sequence[bytes]) -> None:
     at = int(roll() * (len(body) + 1))
+    if roll() < 0.4:  # beside the next delimiter: that is where a token means something
+        at = max(0, body.find(_DELIMITERS[int(roll() * len(_DELIMITERS))], at)) + (roll() < 0.5)
     body[at:at] = tokens[int(roll() * len(tokens))]
 
 
