@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 OTHERS := $(filter-out $(PYTHON),$(shell scripts/pythons))
 
-.PHONY: demo serve test lint unit others bench clean
+.PHONY: demo serve test lint unit others fuzz fuzz-short bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.examples ## both examples as real servers, and what becomes of a few requests
@@ -35,6 +35,13 @@ others: ## the same tests on every other Python from 3.11 to 3.13 that is here
 	    $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python .venv-$$version/.dev; \
 	    .venv-$$version/bin/python -m pytest -q -p no:cacheprovider; \
 	done
+
+MINUTES ?= 15
+fuzz: $(VENV)/.dev ## two processes of fuzzing with the frameworks as judges; MINUTES, and if you like SEED and KIND
+	PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES) $(addprefix --seed ,$(SEED)) $(addprefix --kind ,$(KIND))
+
+fuzz-short: $(VENV)/.dev ## the same for about a minute, always with the same bodies
+	PYTHONPATH=tests $(BIN)/python -m fuzz --bodies 20000 --seed 1
 
 bench: $(VENV)/.dev ## what prescreen costs where it has nothing to do
 	$(BIN)/python benchmarks/overhead.py

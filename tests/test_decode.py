@@ -529,7 +529,7 @@ def test_a_request_that_declares_no_body_is_admitted_whatever_its_type() -> None
 )
 def test_every_field_of_a_form_is_found(body: bytes, fields: list[tuple[str, bytes]]) -> None:
     assert plain(read(body, URLENCODED, kinds=FORM).fields) == fields
-    assert plain(query_fields(body, LIMITS)) == fields
+    assert plain(query_fields(Head("GET", "/", query=body), LIMITS)) == fields
 
 
 def plain(fields: Iterable[Field]) -> list[tuple[str, bytes]]:
@@ -543,7 +543,7 @@ def plain(fields: Iterable[Field]) -> list[tuple[str, bytes]]:
 def test_any_form_is_read_as_it_was_written(pairs: list[tuple[str, bytes]], is_plus: bool) -> None:
     pairs = [(name, value) for name, value in pairs if name != "_charset_"]
     body = urlencode(pairs) if is_plus else urlencode(pairs, quote_via=quote)
-    assert plain(query_fields(body.encode(), LIMITS)) == pairs
+    assert plain(query_fields(Head("GET", "/", query=body.encode()), LIMITS)) == pairs
     if body:
         assert plain(read(body.encode(), URLENCODED, kinds=FORM).fields) == pairs
 
@@ -553,7 +553,7 @@ def test_a_form_does_not_choose_its_own_codec(body: bytes) -> None:
     with pytest.raises(Unreadable, match="_charset_"):
         read(body, URLENCODED, kinds=FORM)
     with pytest.raises(Unreadable, match="_charset_"):
-        query_fields(body, LIMITS)
+        query_fields(Head("GET", "/", query=body), LIMITS)
 
 
 @PROPERTY
@@ -564,23 +564,23 @@ def test_percent_coding_is_undone_as_everybody_does(raw: bytes) -> None:
 
 def test_a_name_longer_than_any_rule_names_is_cut() -> None:
     for length in (1023, 1024, 1025, 100_000):
-        (field,) = query_fields(b"n" * length + b"=1", LIMITS)
+        (field,) = query_fields(Head("GET", "/", query=b"n" * length + b"=1"), LIMITS)
         assert field.name == "n" * min(length, 1024)
 
 
 def test_the_number_of_fields_is_bounded() -> None:
     limits = Limits(fields=3)
     assert len(read(b"a=1&a=2&a=3", URLENCODED, limits=limits, kinds=FORM).fields) == 3
-    assert len(query_fields(b"a&b&c", limits)) == 3
+    assert len(query_fields(Head("GET", "/", query=b"a&b&c"), limits)) == 3
     for over in (b"a=1&a=2&a=3&a=4", b"&&&"):
         with pytest.raises(Oversize, match="more than 3"):
             read(over, URLENCODED, limits=limits, kinds=FORM)
         with pytest.raises(Oversize, match="more than 3"):
-            query_fields(over, limits)
+            query_fields(Head("GET", "/", query=over), limits)
 
 
 def test_an_empty_query_has_no_fields() -> None:
-    assert query_fields(b"", LIMITS) == ()
+    assert query_fields(Head("GET", "/", query=b""), LIMITS) == ()
 
 
 # multipart/form-data
@@ -676,7 +676,7 @@ HIDDEN: Final = part(disposition("message"), value=PHRASE.encode())
         pytest.param(multipart(PLAIN) + b"note", id="text after the last boundary"),
         pytest.param(multipart(PLAIN) + HIDDEN, id="part after the last boundary"),
         pytest.param(multipart(PLAIN) + multipart(HIDDEN), id="second form after the last boundary"),
-        pytest.param(multipart(PLAIN) + b"\r\n", id="second line end after the last boundary"),
+        pytest.param(multipart(PLAIN) + b"\r\n\r\n", id="third line end after the last boundary"),
         pytest.param(multipart(PLAIN, end=b"\n"), id="bare line feed after the last boundary"),
         pytest.param(b"--BND\r\n" + PLAIN, id="no last boundary"),
         pytest.param(b"--BND\r\n" + PLAIN + b"\r\n--BND\r\n", id="last boundary that does not end"),
@@ -709,7 +709,11 @@ HIDDEN: Final = part(disposition("message"), value=PHRASE.encode())
         pytest.param(multipart(part(disposition(), b"Content-Length: +1")), id="odd length"),
         pytest.param(multipart(part(disposition() + b"; filename=x y")), id="blank in a file name without quotes"),
         pytest.param(multipart(part(b"Content-Disposition: form-data; name=a*")), id="star in a name without quotes"),
-        pytest.param(multipart(part(disposition("a", 'b\\"c'))), id="escaped quote in the file name"),
+        pytest.param(multipart(part(disposition("a", 'b\\"; c'))), id="escaped quote and a semicolon in the file name"),
+        pytest.param(
+            multipart(part(disposition("a"), b"Content-Type: application/x-www-form-urlencoded")), id="a form"
+        ),
+        pytest.param(multipart(part(disposition("a"), b"Content-Type: multipart/mixed; boundary=x")), id="parts in it"),
         pytest.param(multipart(part(disposition(), b"Content-Length: 2")), id="another length"),
         pytest.param(multipart(part(disposition(), b"Content-Length: 1", b"Content-Length: 1")), id="two lengths"),
         pytest.param(multipart(part(disposition(), b"Content-Type:")), id="empty type"),

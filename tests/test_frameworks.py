@@ -7,10 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import django
 import httpx
 import pytest
-from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, JsonResponse
@@ -25,6 +23,7 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
+import djangos
 from doubles import BAD, Recorder
 from prescreen import Rule, decision_of
 from prescreen import asgi as asgi_adapter
@@ -109,19 +108,13 @@ def _form(request: HttpRequest) -> JsonResponse:
 urlpatterns = [django_path("chat", _chat), django_path("free", _chat), django_path("form", _form)]
 
 
-def _configure_django() -> None:
-    if not django_settings.configured:
-        django_settings.configure(ROOT_URLCONF=__name__, SECRET_KEY="test", ALLOWED_HOSTS=["*"], MIDDLEWARE=[])
-        django.setup()
-
-
 def django_asgi(moderator: Recorder) -> Any:
-    _configure_django()
+    djangos.configure()
     return asgi_adapter.ModerationMiddleware(get_asgi_application(), rules=RULES, moderator=moderator)
 
 
 def django_wsgi(moderator: Recorder) -> Any:
-    _configure_django()
+    djangos.configure()
     return wsgi_adapter.ModerationMiddleware(get_wsgi_application(), rules=RULES, moderator=moderator)
 
 

@@ -42,6 +42,12 @@ def test_everything_is_every_string_of_the_body_its_names_and_the_query() -> Non
     assert sorted(set(values(asked))) == ["deep", "er", "one", "q", "r", "three", "two", "userText"]
 
 
+def test_everything_holds_even_what_messages_say_of_themselves_once() -> None:
+    part = {"type": "text", "text": "hi", "detail": "auto"}
+    _, asked = post(Rule("POST /chat", json="all", keys=False), [part, part])
+    assert values(asked) == ["text", "hi", "auto", "hi"]
+
+
 def test_everything_of_a_form_is_its_values_its_names_and_the_names_of_its_files() -> None:
     rule = Rule("POST /chat", json="all", form="note")
     body = parts(part("note", b"one"), part("other", b"two"), part("file", b"\xff\x00", '; filename="three.txt"'))
@@ -56,7 +62,7 @@ def test_everything_leaves_member_names_out_where_the_rule_says_so() -> None:
 
 def test_the_vocabulary_of_messages_is_no_text() -> None:
     document = {"messages": [{"role": "user", "content": [{"type": "text", "text": "one"}]}]}
-    _, asked = post(Rule("POST /chat", json=["$.messages", "all"]), document)
+    _, asked = post(Rule("POST /chat", json=["$.messages[*].content"]), document)
     assert values(asked) == ["one"]
 
 

@@ -107,7 +107,7 @@ def screen_items(
 def _read(plan: Plan, target: Target, head: Head) -> Flow[Harvest]:
     """From the head to the items; nothing of the body is read where the head alone decides."""
     decode.admit(head, target.accepts)
-    query = decode.query_fields(head.query, plan.limits) if target.has_query else ()
+    query = decode.query_fields(head, plan.limits) if target.has_query else ()
     timeout = plan.receive_timeout if plan.mode is Mode.ENFORCE else None
     body = cast("bytes", (yield ReadBody(target.accepts.limit, timeout)))
     return cast("Harvest", (yield Work(partial(_find, plan, target, head, body, query), len(body))))

@@ -62,9 +62,14 @@ def decode(head: Head, body: bytes, accepts: Accepts, limits: Limits) -> Documen
     )
 
 
-def query_fields(query: bytes, limits: Limits) -> tuple[Field, ...]:
-    """The parameters of a raw query string, in order. Raises Unreadable, Oversize."""
-    return forms.fields(query, limits.fields) if query else ()
+def query_fields(head: Head, limits: Limits) -> tuple[Field, ...]:
+    """The parameters of the query string, in order. Raises Unreadable, Oversize.
+
+    There are readers that decode the query by the body's charset, too.
+    """
+    if not head.query.isascii() or b"%" in head.query:
+        media.refuse_ascii(head, unquoted(head.query))
+    return forms.fields(head.query, limits.fields) if head.query else ()
 
 
 def _guessed(body: bytes, accepts: Accepts, limits: Limits) -> MediaType:

@@ -93,6 +93,13 @@ def refuse_charset(head: Head) -> None:
         raise Unsupported("a charset other than UTF-8 is not taken")
 
 
+def refuse_ascii(head: Head, data: bytes) -> None:
+    """Raise Unreadable where the head says that all is ASCII, and this is not."""
+    _, parameters = _parse_head(head) or ("", {})
+    if parameters.get("charset", "utf-8").lower() in ASCII and not data.isascii():
+        raise Unreadable("the query is not ASCII, as the Content-Type says")
+
+
 def _parse_head(head: Head) -> tuple[str, dict[str, str]] | None:
     values = head.all(b"content-type")
     if not values:
@@ -102,9 +109,10 @@ def _parse_head(head: Head) -> tuple[str, dict[str, str]] | None:
     return _parse(values[0].decode("latin-1").strip(" \t"))
 
 
-def charset_of(value: str) -> str:
-    """The charset that a Content-Type names, lower-case; UTF-8 where it names none. Raises Unreadable."""
-    return _parse(value)[1].get("charset", "utf-8").lower()
+def type_of_part(value: str) -> tuple[str, str]:
+    """What a part's Content-Type names, and its charset, lower-case; UTF-8 where it names none. Raises Unreadable."""
+    essence, parameters = _parse(value)
+    return essence, parameters.get("charset", "utf-8").lower()
 
 
 def _is_json_suffix(essence: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from prescreen.decode.forms import refuse_charset
-from prescreen.decode.media import ASCII, CHARSETS, charset_of
+from prescreen.decode.media import ASCII, CHARSETS, type_of_part
 from prescreen.document import Field, Limits
 from prescreen.errors import Oversize, Unreadable
 
@@ -34,6 +34,7 @@ _DISPOSITION: Final = re.compile(
 _TYPE: Final = re.compile(rb"content-type: ?([!-~][ -~]*)", re.IGNORECASE)
 _LENGTH: Final = re.compile(rb"content-length: ?([0-9]{1,18})", re.IGNORECASE)
 _IDENTITY: Final = re.compile(rb"content-transfer-encoding: ?(?:binary|7bit|8bit)", re.IGNORECASE)
+_FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "multipart/mixed"})
 _LIKE_ASCII: Final = frozenset({"iso-8859-1", "latin-1", "windows-1252"})  # where the bytes are no more than that
 _PROSE: Final = re.compile(rb"(?:(?!--)[ -~]{1,200}\r\n){0,4}(?:\r\n)?")  # nothing that could be a part
 
@@ -84,7 +85,10 @@ def _field(lines: list[bytes], value: memoryview) -> Field:
     if any(int(found[1]) != len(value) for found in declared):
         raise Unreadable("a multipart part is not as long as it declares")
     for found in kind:
-        _check_charset(charset_of(found[1].decode("ascii")), value)
+        essence, charset = type_of_part(found[1].decode("ascii"))
+        if essence in _FORMS:
+            raise Unreadable("a multipart part is a form of its own")
+        _check_charset(charset, value)
     return _named(disposition[0], value)
 
 

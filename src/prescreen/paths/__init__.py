@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from prescreen.document import Document, Field, Limits, escaped_strings, unquoted
+from prescreen.document import Document, Field, Limits, escaped_strings
 from prescreen.errors import Oversize, Unwanted
 from prescreen.model import Image, ImagePolicy, Item, Text, Unmatched
 from prescreen.paths.fields import Fields
@@ -88,7 +88,7 @@ class Places:
         """Every string of the body, and what else is a text: member names, parameters, the names of uploads."""
         known = None if self._keys is False else self._names
         if document.has_json:
-            walk = Walk(known, overlaps=False, with_links=self.takes_all)
+            walk = Walk(known, overlaps=False, with_links=self.takes_all, with_vocabulary=True)
             yield from walk.inside([(document.json, None)])
         yield from self._form.texts(document.fields, limits.characters)
         yield from self._form.everything(document.fields, limits.characters, known)
@@ -100,12 +100,7 @@ class Places:
 
     def _like_form(self, document: Document, limits: Limits) -> Iterator[Text]:
         for body in document.form_like:
-            if "*" not in self._form.names:
-                yield from self._form.spelled_out(body, limits.fields, limits.characters)
-                continue
-            values = [bytes(field.value) for field in document.fields] or [body]
-            coded = (value for value in values if b"%" in value or b"+" in value)  # else it is there already
-            yield from (Text("", unquoted(value).decode("utf-8", "replace")) for value in coded)
+            yield from self._form.spelled_out(body, limits.fields, limits.characters)
 
     def _is_known(self, token: str) -> bool:
         return token in self._tokens or (token.isascii() and token.isdigit() and len(token) < 6)

@@ -46,15 +46,14 @@ class Fields:
 
     def spelled_out(self, body: bytes, limit: int, most: int) -> Iterator[Text]:
         """What a form reader that ignores the Content-Type would find under the named fields in any body."""
-        if self._spelled is None:
-            return
-        first = self._spelled.match(body)
-        later = (self._spelled.match(body, found.end()) for found in re.finditer(b"&", body))
-        for number, match in enumerate(filter(None, chain([first], later))):
+        starts = chain([0], (found.end() for found in re.finditer(b"&", body)))
+        matches = filter(None, (self._spelled.match(body, start) for start in starts))
+        for number, match in enumerate(matches):
             if number >= limit:
                 raise Oversize(f"there are more than {limit} form fields")
             name, _, value = match[0].partition(b"=")
-            yield Text(f"/{escape(_lenient(name, most))}", _lenient(value, most))
+            at = "" if "*" in self.names else f"/{escape(_lenient(name, most))}"
+            yield Text(at, _lenient(value, most))
 
     def _placed(self, fields: Iterable[Field]) -> Iterator[tuple[str, Field]]:
         """The fields with their pointers; repeated ones are numbered."""
@@ -100,9 +99,9 @@ def _lenient(raw: bytes, most: int) -> str:
 
 
 def _filenames(at: str, field: Field) -> Iterator[Item]:
-    """A file's names as sent and as readers clean them up: unescaped, without folders and HTML entities."""
+    """A file's names as sent and as readers clean them up: decoded, unescaped, without folders and HTML entities."""
     readings = list(field.filenames)
-    for clean in (_unescaped, html.unescape, _printable, _basename):
+    for clean in (unquote, _unescaped, html.unescape, _printable, _basename):
         readings += [clean(each) for each in readings]
     for reading in dict.fromkeys(readings):
         yield from items(f"{at}/filename", reading, with_links=False)
@@ -120,10 +119,13 @@ def _basename(name: str) -> str:
     return re.split(r"[/\\]", name)[-1]
 
 
-def _spellings(names: frozenset[str]) -> re.Pattern[bytes] | None:
+def _spellings(names: frozenset[str]) -> re.Pattern[bytes]:
     """What finds the named fields in raw bytes, each byte of a name plain or percent-coded."""
-    if not names or "*" in names:
-        return None
+    if "*" in names:
+        # But for what is before the first field of a multipart form: that is judged as its parts.
+        return re.compile(rb"(?!--)[^&=]*+=[^&]*")
+    if not names:
+        return re.compile(rb"(?!)")
     spelled = ("".join(map(_spelling, name.encode())) for name in names)
     return re.compile(f"(?:{'|'.join(spelled)})=[^&]*".encode("latin-1"))
 

@@ -15,7 +15,6 @@ _IMAGE_PARTS: Final = ("image_url", "input_image")
 _VOCABULARY: Final = {
     "type": frozenset({"text", "input_text", "output_text", *_IMAGE_PARTS}),
     "detail": frozenset({"auto", "low", "high"}),
-    "role": frozenset({"user", "assistant", "system", "developer", "tool"}),
 }
 _HOLDS_TEXT: Final = (str, dict, list)
 PART_NAMES: Final = frozenset({"type", "text", "role", "content", "image_url", "url", "filename"})
@@ -44,14 +43,18 @@ class Walk:
 
     Nothing recurses, a container is entered once however often it is selected, and a pointer is put
     together only for what comes out, so the work is linear in the document. `known` are the member names
-    that are no texts, None where none is one. `overlaps` says whether a value may be selected twice.
+    that are no texts, None where none is one. `overlaps` says whether a value may be selected twice;
+    `with_vocabulary` takes even what content parts say of themselves, each word once.
     """
 
-    def __init__(self, known: Collection[str] | None, *, overlaps: bool, with_links: bool) -> None:
+    def __init__(
+        self, known: Collection[str] | None, *, overlaps: bool, with_links: bool, with_vocabulary: bool = False
+    ) -> None:
         self._names = None if known is None else set(known)
         self._entered: set[int] | None = set() if overlaps else None  # ids live as long as the document
         self._spoken_for: set[tuple[int, str]] = set()
         self._with_links = with_links
+        self._said: set[str] | None = set() if with_vocabulary else None
 
     def inside(self, nodes: Iterable[Node]) -> Iterator[Item]:
         """Every text and image in the selected values, in document order."""
@@ -101,9 +104,13 @@ class Walk:
     def _is_spoken_for(self, holder: object, at: Chain, value: str) -> bool:
         """Whether the string is a content part's own vocabulary, or an image's URL and nothing else."""
         token = at[1] if at else 0
-        return isinstance(token, str) and (
-            value in _VOCABULARY.get(token, ()) or (id(holder), token) in self._spoken_for
-        )
+        if not isinstance(token, str):
+            return False
+        if value in _VOCABULARY.get(token, ()):
+            if self._said is None or value in self._said:
+                return True
+            self._said.add(value)
+        return (id(holder), token) in self._spoken_for
 
 
 def _children(container: object, at: Chain) -> Iterator[Node]:

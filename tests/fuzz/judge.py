@@ -1,0 +1,132 @@
+"""prescreen's flow on a request, without a server, and what is held against it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fuzz import asgi_oracles, falcon_oracles, wsgi_oracles
+from fuzz.adapters import through_asgi, through_wsgi
+from fuzz.case import PLACES, Case, Place, Reading
+from fuzz.oracle import Oracle
+from prescreen import Image, Screen, Text, Verdict
+from prescreen.drive import drive_sync
+from prescreen.model import Answer, Decision, Head, Moderate, ReadBody, Step
+
+ORACLES: Final = [*asgi_oracles.ORACLES, *wsgi_oracles.ORACLES, *falcon_oracles.ORACLES]
+ENOUGH: Final = 4
+"""How many frameworks a request meets that passes."""
+_ADAPTERS_TURN: Final = 64
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_CLEAN: Final = Verdict(flagged=False)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What went wrong: a string that a handler reads unseen, or an error that escaped."""
+
+    oracle: str
+    unseen: str
+
+    @property
+    def looks(self) -> str:
+        """What may be behind it: an undecodable text, one in the wrong codec, or something else."""
+        if "\ufffd" in self.unseen:
+            return "replaced"
+        is_latin = not self.unseen.isascii() and all(letter < "\u0100" for letter in self.unseen)
+        return "recoded" if is_latin else "other"
+
+
+class Lenient:
+    """A moderator that finds nothing."""
+
+    name = "lenient"
+
+    async def moderate(self, items: Sequence[Text | Image]) -> list[Verdict]:
+        return [_CLEAN] * len(items)
+
+    def moderate_sync(self, items: Sequence[Text | Image], timeout: float) -> list[Verdict]:
+        return [_CLEAN] * len(items)
+
+
+SCREENS: Final = {name: Screen(rules=[place.rule], moderator=Lenient()) for name, place in PLACES.items()}
+
+
+def screened(case: Case) -> tuple[Decision, list[str]]:
+    """The decision on a request, and every text that the moderator was given for it."""
+    seen: list[str] = []
+
+    def perform(step: Step) -> Answer:
+        if isinstance(step, ReadBody):
+            return case.body
+        if isinstance(step, Moderate):
+            seen.extend(item.value if isinstance(item, Text) else item.url for item in step.items)
+            return [_CLEAN] * len(step.items)
+        # Work for a worker thread; else a report.
+        run: Any = getattr(step, "run", None)
+        return run() if run else None
+
+    screen = SCREENS[case.place]
+    head = Head("POST", "/chat", query=case.query, headers=case.headers)
+    return drive_sync(screen.request_flow(screen.rules.find(head), head), perform), seen
+
+
+async def judge(case: Case, oracles: Sequence[Oracle] | None = None) -> tuple[bool, list[Fault]]:
+    """Whether the request passes, and what is wrong with that. None: the oracles whose turn it is."""
+    try:
+        decision, seen = screened(case)
+    except Exception as error:  # noqa: BLE001  # any error is a finding: prescreen's answer is a decision
+        return False, [Fault("prescreen raises", repr(error))]
+    faults = await _handed_on(case, is_passed=not decision.is_rejected) if case.turn % _ADAPTERS_TURN == 0 else []
+    if decision.is_rejected:
+        return False, faults
+    place = PLACES[case.place]
+    for oracle in turns(place, case.turn) if oracles is None else oracles:
+        faults += (Fault(oracle.name, text) for text in unseen(await oracle.strings(case, place), seen))
+    return True, faults
+
+
+async def _handed_on(case: Case, *, is_passed: bool) -> list[Fault]:
+    """What the adapters make of it: the same decision, and the same bytes."""
+    screen = SCREENS[case.place]
+    due = case.body if is_passed else None
+    faults = []
+    try:
+        if await through_asgi(screen, case) != due:
+            faults.append(Fault("asgi", "other bytes, or another decision"))
+        if is_passed and through_wsgi(screen, case) != due:
+            faults.append(Fault("wsgi", "other bytes, or another decision"))
+    except Exception as error:  # noqa: BLE001  # as in `judge`
+        faults.append(Fault("adapter raises", repr(error)))
+    return faults
+
+
+def unseen(read: Sequence[str], seen: Sequence[str]) -> list[str]:
+    """The strings that are no part of any moderated text. Blanks and a byte order mark say nothing."""
+    texts = [text for each in read if (text := each.removeprefix("\ufeff")).strip()]
+    missing = [text for text in texts if not any(text in each for each in seen)]
+    if missing:
+        plainer = [_SURROGATE.sub("\ufffd", each) for each in seen]
+        missing = [text for text in missing if not any(_SURROGATE.sub("\ufffd", text) in each for each in plainer)]
+    return missing
+
+
+def turns(place: Place, turn: int) -> Iterator[Oracle]:
+    """One accessor each of some frameworks, others with every turn."""
+    frameworks = list(_CANDIDATES[place.readings].values())
+    for index in range(min(ENOUGH, len(frameworks))):
+        candidates = frameworks[(turn + index) % len(frameworks)]
+        yield candidates[turn // len(frameworks) % len(candidates)]
+
+
+def _candidates(readings: frozenset[Reading]) -> dict[str, list[Oracle]]:
+    found: dict[str, list[Oracle]] = {}
+    for oracle in ORACLES:
+        if oracle.reading in readings:
+            found.setdefault(oracle.framework, []).append(oracle)
+    return found
+
+
+_CANDIDATES: Final = {place.readings: _candidates(place.readings) for place in PLACES.values()}

@@ -1,0 +1,77 @@
+"""What an oracle is: one framework's accessor, and the strings that it hands to a handler."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fuzz.case import Case, Place, Reading
+
+Reads = list[tuple[str, object]]
+"""What a handler has read so far, each with its name: a form's field, "" for the whole."""
+Read = Callable[[Case, Reads], Awaitable[None]]
+
+# What a content part of a chat message may say of itself: no text, and not moderated.
+_VOCABULARY: Final = {
+    "type": {"text", "input_text", "output_text", "image_url", "input_image"},
+    "detail": {"auto", "low", "high"},
+}
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Adds to a list what the handler reads; raises where the framework refuses."""
+
+    framework: str
+    reading: Reading
+    read: Read
+    accessor: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.framework} {self.reading} {self.accessor}".replace("_", " ")
+
+    async def strings(self, case: Case, place: Place) -> list[str]:
+        """The strings that a handler finds at the ruled place; what it read before an error counts."""
+        read: Reads = []
+        with suppress(Exception):  # each framework has its own ways to refuse
+            await self.read(case, read)
+        return [text for value in self._ruled(read, place) for text in strings_in(value)]
+
+    def _ruled(self, read: Reads, place: Place) -> Iterator[object]:
+        is_meant = {"form": place.form, "query": place.query}.get(self.reading)
+        for name, value in read:
+            if self.reading == "json":
+                assert place.json is not None
+                yield from place.json(value)
+            elif is_meant is None or is_meant(name):
+                yield value
+
+
+def oracle(framework: str, reading: Reading) -> Callable[[Read], Oracle]:
+    """Make an oracle of a function."""
+    return lambda read: Oracle(framework, reading, read, read.__name__.removeprefix(f"{framework}_"))
+
+
+def plain(data: bytes) -> str:
+    """An uploaded file as a handler decodes it."""
+    return data.decode("utf-8", "replace")
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Every string inside, but for the names of members and the vocabulary of content parts."""
+    stack = [value]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list | tuple):
+            stack += value
+        elif isinstance(value, dict):
+            stack += [
+                each
+                for name, each in value.items()
+                if not (isinstance(each, str) and each in _VOCABULARY.get(name, ()))
+            ]
