@@ -54,6 +54,7 @@ class Fields:
             name, _, value = match[0].partition(b"=")
             at = "" if "*" in self.names else f"/{escape(_lenient(name, most))}"
             yield Text(at, _lenient(value, most))
+            yield from _recoded(at, value)
 
     def _placed(self, fields: Iterable[Field]) -> Iterator[tuple[str, Field]]:
         """The fields with their pointers; repeated ones are numbered."""
@@ -72,7 +73,7 @@ def loose(name: str) -> str:
 
 
 def _contents(at: str, field: Field, most: int) -> Iterator[Item]:
-    """A field's value, and what readers find that take it for JSON or its unescaped bytes for latin-1."""
+    """A field's value, in the readings that it has."""
     raw = bytes(field.value)
     if field.is_coded:
         _refuse_long(raw, most)
@@ -82,7 +83,13 @@ def _contents(at: str, field: Field, most: int) -> Iterator[Item]:
         raise Unreadable("a form field or query parameter is not UTF-8") from error
     yield from items(at, value, with_links=True)
     yield from (Text(at, reading) for reading in escaped_strings(value))
-    if field.is_coded and not raw.isascii():
+    if field.is_coded:
+        yield from _recoded(at, raw)
+
+
+def _recoded(at: str, raw: bytes) -> Iterator[Text]:
+    """What readers find that take unescaped bytes for latin-1."""
+    if not raw.isascii():
         yield Text(at, unquote_plus(raw.decode("latin-1")))
 
 
