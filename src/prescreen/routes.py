@@ -79,7 +79,7 @@ def announce(rules: RuleSet, app: object) -> None:
                 logger.info("the rule %s %s %s", rule.match, "exempts" if rule.exempt else "covers", _listed(found))
             else:
                 logger.warning("the rule %s covers no route of the app; see `prescreen check --app`", rule.match)
-    except Exception:  # noqa: BLE001  # a look at a foreign object, and no reason not to start
+    except Exception:  # a look at a foreign object, and no reason not to start
         logger.debug("the routes of the app could not be looked at", exc_info=True)
 
 
@@ -96,7 +96,9 @@ def exemption(rules: RuleSet, head: Head) -> Rule | None:
     """The rule that lets this request out, None where it is screened or nobody's."""
     if rules.find(head):
         return None
-    exempt = (rule for rule in rules.on_path(head.path, head.root_path) if rule.exempt and rule.names_method(head.method))
+    exempt = (
+        rule for rule in rules.on_path(head.path, head.root_path) if rule.exempt and rule.names_method(head.method)
+    )
     return next((rule for rule in exempt if rule.exact.fullmatch(head.path)), None)
 
 
@@ -155,11 +157,11 @@ def _listed_routes(app: Any) -> Iterable[Route] | None:
 
 def _flattened(routes: Iterable[Any]) -> Iterator[Route]:
     for route in routes:
-        path = getattr(route, "path", None)
+        path = getattr(route, "path", None) or ""
         if contexts := getattr(route, "effective_route_contexts", None):  # FastAPI's included routers
             yield from _flattened(getattr(context, "starlette_route", None) or context for context in contexts())
         elif hasattr(route, "routes"):
-            yield from _mounted(path or "", route.app)  # Starlette's Mount; a Host has no path
+            yield from _mounted(path, route.app)  # Starlette's Mount; a Host has no path
         elif str(getattr(route, "scope_type", "")).endswith(("asgi", "ASGI")):
             yield _anything(path)  # Litestar's mounts
         elif path and hasattr(route, "methods"):  # a WebSocket's route has none
