@@ -93,9 +93,7 @@ def survey(rules: RuleSet, routes: Sequence[Route]) -> Survey:
 
 
 def exemption(rules: RuleSet, head: Head) -> Rule | None:
-    """The rule that lets this request out, None where it is screened or nobody's."""
-    if rules.find(head):
-        return None
+    """The rule that lets a request out for which `rules` finds none; None where it is simply nobody's."""
     exempt = (
         rule for rule in rules.on_path(head.path, head.root_path) if rule.exempt and rule.names_method(head.method)
     )
