@@ -20,6 +20,7 @@ from prescreen.drive import drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
 from prescreen.match import choose
 from prescreen.model import DECISION_KEY, Answer, Decision, Head, Mode, ReadBody, Step
+from prescreen.routes import announce
 from prescreen.rule import Rule
 from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
 
@@ -61,6 +62,8 @@ class ModerationMiddleware:
             raise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            announce(self.screen.rules, scope.get("app", self.app))
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
         rules = self.screen.rules.on_path(scope["path"], scope.get("root_path", ""))

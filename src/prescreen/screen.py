@@ -39,6 +39,7 @@ from prescreen.policy import Policy
 from prescreen.rejection import Rejections, is_token
 from prescreen.rule import Rule
 from prescreen.target import Targets
+from prescreen.watch import Watch
 
 if TYPE_CHECKING:
     from prescreen.config import Settings
@@ -81,6 +82,7 @@ class Screen:
                 self.settings.policy.check_categories(self.moderator.categories)
             self.rules: Final = self._active_rules()
             self.plan: Final = self._plan()
+            self._watch: Final = Watch(self.rules.rules)
             self._reject: Final = _rejecter(self.settings.rejection)
         except ConfigError as error:
             error.file = str(config) if config else None
@@ -130,13 +132,22 @@ class Screen:
             from anyio import to_thread
 
             return await to_thread.run_sync(step.run)
-        return _done(step)
+        return self._done(step)
 
     def perform_sync(self, step: Step) -> Answer:
         """Perform any step but ReadBody, blocking."""
         if isinstance(step, Moderate):
             return moderate_sync(self.moderator, step)
-        return _done(step)
+        return self._done(step)
+
+    def _done(self, step: Step) -> Answer:
+        """Perform a step that waits for nothing."""
+        if isinstance(step, Work):
+            return step.run()
+        assert isinstance(step, Report), step  # ReadBody is the adapters'
+        log_decision(step.record)
+        self._watch.see(step.record)
+        return None
 
     def _active_rules(self) -> RuleSet:
         compiled = RuleSet(self.settings.rules)
@@ -188,15 +199,6 @@ def is_screened(mark: object, now: Screened) -> bool:
         and mark.head == now.head
         and mark.screen.settings == now.screen.settings
     )
-
-
-def _done(step: Step) -> Answer:
-    """Perform a step that waits for nothing."""
-    if isinstance(step, Work):
-        return step.run()
-    assert isinstance(step, Report), step  # ReadBody is the adapters'
-    log_decision(step.record)
-    return None
 
 
 def _settings(config: str | Path | None, options: ScreenOptions) -> Settings:

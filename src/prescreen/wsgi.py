@@ -18,6 +18,7 @@ from prescreen.drive import drive_sync
 from prescreen.errors import Incomplete, LengthRequired, Oversize, Unreadable
 from prescreen.match import choose
 from prescreen.model import DECISION_KEY, Answer, Decision, Head, ReadBody, Step
+from prescreen.routes import announce
 from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
 
 if TYPE_CHECKING:
@@ -47,8 +48,12 @@ class ModerationMiddleware:
     ) -> None:
         self.app: Final = app
         self.screen: Final = screen_from(screen, config, options)
+        self._is_announced = False
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if not self._is_announced:
+            self._is_announced = True  # two threads may both come here first: then it is logged twice
+            announce(self.screen.rules, self.app)
         root = _text(environ.get("SCRIPT_NAME", ""))
         path = root + _text(environ.get("PATH_INFO", ""))
         rules = self.screen.rules.on_path(path, root)
