@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 OTHERS := $(filter-out $(PYTHON),$(shell scripts/pythons))
 
-.PHONY: demo serve test lint unit others fuzz fuzz-short bench clean
+.PHONY: demo serve test lint unit others fuzz fuzz-short bench hostile clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.examples ## both examples as real servers, and what becomes of a few requests
@@ -14,7 +14,7 @@ demo: $(VENV)/.examples ## both examples as real servers, and what becomes of a 
 serve: $(VENV)/.examples ## the FastAPI example on http://127.0.0.1:8000, to play with
 	$(BIN)/python -m uvicorn --app-dir examples/fastapi_app app:app
 
-test: lint unit others ## everything that has to pass
+test: lint unit fuzz-short others ## everything that has to pass
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -45,6 +45,9 @@ fuzz-short: $(VENV)/.dev ## the same for about a minute, always with the same bo
 
 bench: $(VENV)/.dev ## what prescreen costs where it has nothing to do
 	$(BIN)/python benchmarks/overhead.py
+
+hostile: $(VENV)/.dev ## what the nastiest bodies cost; writes benchmarks/HOSTILE.md
+	$(BIN)/python benchmarks/hostile.py
 
 clean:
 	rm -rf .venv .venv-* .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
