@@ -38,7 +38,8 @@ class Moderator(Protocol):
 
 AnyModerator = Moderator | Callable[..., Sequence[Verdict] | Awaitable[Sequence[Verdict]]]
 
-_SHORTEST_PIECE: Final = 100  # characters: less, and a piece would hold no sentence
+SHORTEST_PIECE: Final = 100
+"""Characters; less, and a piece of a text would hold no sentence."""
 
 BUILT_IN: Final = {
     "openai": ("prescreen.moderators.openai", "OpenAIModerator"),
@@ -104,9 +105,9 @@ def bind(moderator: AnyModerator) -> Bound:
 
 def _longest(value: object) -> int | None:
     """A moderator's `max_characters`, if it has a sensible one. Raises ConfigError."""
-    if value is None or (type(value) is int and value >= _SHORTEST_PIECE):
+    if value is None or (type(value) is int and value >= SHORTEST_PIECE):
         return value
-    raise ConfigError("moderator", f"max_characters = {value!r} is no number of at least {_SHORTEST_PIECE}")
+    raise ConfigError("moderator", f"max_characters = {value!r} is no number of at least {SHORTEST_PIECE}")
 
 
 def _offering(call: Callable[..., Any], *given: object) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ from prescreen.errors import (
     ModeratorTimeout,
 )
 from prescreen.model import Image, Item, Text, Verdict
+from prescreen.moderators import SHORTEST_PIECE
 from prescreen.moderators.answer import parse
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class OpenAIModerator:
             raise ConfigError("model", f"{model!r} is no model's name; write 'omni-moderation-latest'")
         if model.startswith(_SHUT_DOWN):
             raise ConfigError("model", f"{model!r} is shut down; write 'omni-moderation-latest'")
+        if type(max_characters) is not int or max_characters < SHORTEST_PIECE:
+            raise ConfigError("max_characters", f"{max_characters!r} is no number of at least {SHORTEST_PIECE}")
         self._options: dict[str, Any] = {
             "api_key": _key(api_key),
             "base_url": _address(base_url),
