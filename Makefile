@@ -3,6 +3,8 @@ PYTHON ?= $(shell scripts/pythons | head -n 1)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Two at once, a file's tests in one process: they share what they start.
+TWO := --numprocesses 2 --dist loadfile
 OTHERS := $(filter-out $(PYTHON),$(shell scripts/pythons))
 
 .PHONY: demo serve test lint unit others fuzz fuzz-short bench hostile clean
@@ -24,7 +26,7 @@ lint: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest $(TWO)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
 
@@ -33,7 +35,7 @@ others: ## the same tests on every other Python from 3.11 to 3.13 that is here
 	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	    echo "Python $$version"; \
 	    $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python .venv-$$version/.dev; \
-	    .venv-$$version/bin/python -m pytest -q -p no:cacheprovider; \
+	    .venv-$$version/bin/python -m pytest -q -p no:cacheprovider $(TWO); \
 	done
 
 MINUTES ?= 15
