@@ -9,12 +9,15 @@ from typing import Any, Final
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from jsonpath_rfc9535 import JSONPathEnvironment
 
 from prescreen.decode import decode
 from prescreen.document import Accepts, Document, Field, Limits
 from prescreen.errors import ConfigError, Oversize, Unreadable
 from prescreen.model import Head, Image, Item, Text
 from prescreen.paths import Places
+from prescreen.paths.pointer import pointer
+from prescreen.paths.query import Query
 
 LIMITS: Final = Limits()
 PROPERTY: Final = settings(max_examples=150, deadline=None, derandomize=True)
@@ -199,8 +202,8 @@ def strings_in(value: Any) -> Iterator[str]:
 @PROPERTY
 @given(document=documents, path=st.sampled_from(["$", "$..*", "$[*]", "$[*][*]"]))
 def test_every_pointer_leads_to_its_text(document: Any, path: str) -> None:
-    for pointer, value in texts(document, path).items():
-        assert resolve(document, pointer) == value
+    for place, value in texts(document, path).items():
+        assert resolve(document, place) == value
 
 
 @PROPERTY
@@ -569,3 +572,50 @@ def test_the_number_of_pictures_is_bounded() -> None:
     assert len(items(pictures, "$", limits=Limits(images=3))) == 3
     with pytest.raises(Oversize, match="more than 2 images"):
         items(pictures, "$", limits=Limits(images=2))
+
+
+# The evaluation of paths, held against the library's own
+
+selectors = st.sampled_from(
+    [
+        "'a'",
+        "'b'",
+        "*",
+        "0",
+        "-1",
+        "1",
+        "0:2",
+        "::2",
+        "::-1",
+        "-2:",
+        "5:",
+        ":0:0",
+        "?@.a",
+        "?@ == 1",
+        "?@.a == 'x'",
+        "?!@.b",
+    ]
+)
+segments = st.builds(
+    lambda dots, names: f"{dots}[{','.join(names)}]",
+    st.sampled_from(["", "", ".."]),
+    st.lists(selectors, min_size=1, max_size=3),
+)
+small = st.recursive(
+    st.sampled_from([1, None, "x", "y"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=3),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=600, deadline=None, derandomize=True)
+@given(document=small, parts=st.lists(segments, max_size=4))
+def test_a_path_selects_what_the_standard_says(document: Any, parts: list[str]) -> None:
+    """Each place once, though the standard lets some come twice; a `..[*]` at the end stays with what it is in."""
+    path = "$" + "".join(parts)
+    wanted = {"".join(f"/{token}" for token in node.location) for node in JSONPathEnvironment().find(path, document)}
+    found = {pointer(at) for _, at in Query(path, "json").select(document)}
+    if parts and parts[-1] == "..[*]":
+        assert all(any(place.startswith(f"{each}/") for each in found) for place in wanted)
+    else:
+        assert found == wanted
