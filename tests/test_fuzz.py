@@ -52,9 +52,9 @@ BLIND = Case("json", "message", ((b"content-type", b"application/json"), (b"cont
 pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def collected() -> Iterator[None]:
-    """What a test leaves behind warns within that test."""
+    """What these tests leave behind warns here."""
     yield
     gc.collect()
 
