@@ -43,7 +43,7 @@ fuzz: $(VENV)/.dev ## two processes of fuzzing with the frameworks as judges; MI
 	PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES) $(addprefix --seed ,$(SEED)) $(addprefix --kind ,$(KIND))
 
 fuzz-short: $(VENV)/.dev ## the same for about a minute, always with the same bodies
-	PYTHONPATH=tests $(BIN)/python -m fuzz --bodies 20000 --seed 1
+	PYTHONPATH=tests $(BIN)/python -m fuzz --bodies 10000 --seed 1
 
 bench: $(VENV)/.dev ## what prescreen costs where it has nothing to do
 	$(BIN)/python benchmarks/overhead.py

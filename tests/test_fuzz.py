@@ -52,9 +52,9 @@ BLIND = Case("json", "message", ((b"content-type", b"application/json"), (b"cont
 pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def collected() -> Iterator[None]:
-    """What a test leaves behind warns within that test."""
+    """What these tests leave behind warns here."""
     yield
     gc.collect()
 
@@ -102,10 +102,11 @@ async def test_a_text_that_no_moderator_saw_is_a_fault() -> None:
 @pytest.mark.anyio
 @pytest.mark.usefixtures("blind")
 async def test_a_fault_is_shrunk_while_it_stays_one() -> None:
-    small = await shrunk(request("message", "application/json", JSON), "starlette json json")
+    small, fault = await shrunk(request("message", "application/json", JSON), Fault("starlette json json", PHRASE))
     assert small.body.startswith(b'{"message":')
     assert len(small.body) < 30
     assert (await judge(small))[0]
+    assert len(fault.unseen) == 1
 
 
 @pytest.mark.anyio
@@ -133,7 +134,7 @@ def test_a_finding_is_the_same_after_it_is_written(tmp_path: Path, monkeypatch: 
     one = case("multipart", 3)
     file = regressions.write(one, Fault("starlette form form", "a text"))
     assert regressions.read() == {file.stem: one}
-    assert file.name.startswith("multipart-starlette-form-form-")
+    assert file.name.startswith("multipart-")
 
 
 def test_findings_that_look_alike_are_counted_and_a_few_kept() -> None:
@@ -177,9 +178,13 @@ def test_the_command_says_what_it_did(
 def test_no_handler_reads_what_the_moderator_did_not_see(kind: Kind) -> None:
     tally = run_batch((kind, 1, BODIES))
     assert tally.kept == []
-    assert tally.passed[kind] >= BODIES / (4 if kind != "head" else 10), (
-        "a fuzzer whose bodies are all refused proves nothing"
-    )
+
+
+def test_more_than_a_quarter_of_the_bodies_is_accepted() -> None:
+    """A fuzzer whose bodies are all refused proves nothing."""
+    passed = {kind: sum(not screened(case(kind, seed))[0].is_rejected for seed in range(300)) for kind in KINDS}
+    assert min(passed.values()) > 300 / 10
+    assert sum(passed.values()) > 300 * len(KINDS) / 4
 
 
 @pytest.mark.anyio

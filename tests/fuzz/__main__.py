@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Iterator
 from time import monotonic, time
@@ -10,6 +11,7 @@ from time import monotonic, time
 from fuzz import regressions
 from fuzz.case import KINDS
 from fuzz.run import BATCH, Batch, Tally, endless, in_parallel, run_batch
+from fuzz.shrink import shrunk
 
 _EVERY = 20.0  # seconds between lines
 
@@ -29,7 +31,8 @@ def main() -> int:
     tally, started, told = Tally(), monotonic(), monotonic()
     for each in tallies:
         for case, fault in tally.add(each):
-            print(f"FOUND {fault.oracle}: {fault.unseen[:80]!r} in {regressions.write(case, fault).name}")
+            small, rest = asyncio.run(shrunk(case, fault))
+            print(f"FOUND {rest.oracle}: {rest.unseen[:80]!r} in {regressions.write(small, rest).name}")
         if monotonic() - told > _EVERY:
             told = monotonic()
             print(_line(tally, told - started), flush=True)

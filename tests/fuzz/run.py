@@ -1,4 +1,4 @@
-"""Many bodies: counted, judged, and what fails among them shrunk."""
+"""Many bodies, judged and counted."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from typing import Final
 from fuzz.bodies import case
 from fuzz.case import Case, Kind
 from fuzz.judge import Fault, judge
-from fuzz.shrink import shrunk
 
 BATCH: Final = 500
 _KEPT: Final = 2  # findings that look alike; the others are counted
 Batch = tuple[Kind, int, int]
-"""A kind, a first seed and a number."""
+"""A kind, a first seed and a number of bodies."""
 
 
 @dataclass
@@ -47,7 +46,7 @@ def _signature(case: Case, fault: Fault) -> tuple[str, str, str]:
 
 
 def run_batch(batch: Batch) -> Tally:
-    """Judge one batch of bodies, and shrink a few of those that fail."""
+    """Judge one batch of bodies."""
     logging.disable(logging.CRITICAL)  # what frameworks and prescreen have to say of each refusal
     return asyncio.run(tally_of(batch))
 
@@ -63,9 +62,7 @@ async def tally_of(batch: Batch) -> Tally:
         for fault in {fault.oracle: fault for fault in faults}.values():
             tally.faults[_signature(one, fault)] += 1
             if tally.faults[_signature(one, fault)] <= _KEPT:
-                small = await shrunk(one, fault.oracle)
-                _, found = await judge(small)
-                tally.kept.append((small, next((each for each in found if each.oracle == fault.oracle), fault)))
+                tally.kept.append((one, fault))
     return tally
 
 

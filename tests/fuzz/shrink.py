@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 
 from fuzz.case import Case
-from fuzz.judge import ORACLES, judge
+from fuzz.judge import ORACLES, Fault, judge
 
 
-async def shrunk(case: Case, oracle: str) -> Case:
-    """Chunks out of body, query and header values, ever smaller ones, while the same oracle finds fault."""
-    by_name = [each for each in ORACLES if each.name == oracle]
-    is_smaller = True
-    while is_smaller:
-        is_smaller = False
-        for smaller in _smaller(case):
-            if any(fault.oracle == oracle for fault in (await judge(smaller, by_name))[1]):
-                case, is_smaller = smaller, True
-                break
-    return case
+async def shrunk(case: Case, fault: Fault) -> tuple[Case, Fault]:
+    """Ever smaller chunks out of body, query and header values, while the same oracle finds fault."""
+    oracles = [each for each in ORACLES if each.name == fault.oracle]
+
+    async def fails(smaller: Case) -> bool:
+        return any(each.oracle == fault.oracle for each in (await judge(smaller, oracles))[1])
+
+    before = None
+    while before != case:
+        before = case
+        case = await _with_short(case, "body", fails)
+        case = await _with_short(case, "query", fails)
+        for index, (name, _) in enumerate(case.headers):
+            case = case if name == b"content-length" else await _with_short_header(case, index, fails)
+    _, faults = await judge(case, oracles)
+    return case, next((each for each in faults if each.oracle == fault.oracle), fault)
 
 
-def _smaller(case: Case) -> Iterator[Case]:
-    for body in _without_chunks(case.body):
-        yield case.but(body=body)
-    for query in _without_chunks(case.query):
-        yield case.but(query=query)
-    for index, (name, value) in enumerate(case.headers):
-        before, after = case.headers[:index], case.headers[index + 1 :]
-        yield case.but(headers=before + after)
-        for shorter in _without_chunks(value) if name != b"content-length" else ():
-            yield case.but(headers=(*before, (name, shorter), *after))
+async def _with_short(case: Case, part: str, fails: Callable[[Case], Awaitable[bool]]) -> Case:
+    return case.but(**{part: await _shortest(getattr(case, part), lambda data: fails(case.but(**{part: data})))})
 
 
-def _without_chunks(data: bytes) -> Iterator[bytes]:
+async def _with_short_header(case: Case, index: int, fails: Callable[[Case], Awaitable[bool]]) -> Case:
+    name, value = case.headers[index]
+
+    def having(shorter: bytes) -> Case:
+        return case.but(headers=(*case.headers[:index], (name, shorter), *case.headers[index + 1 :]))
+
+    return having(await _shortest(value, lambda shorter: fails(having(shorter))))
+
+
+async def _shortest(data: bytes, fails: Callable[[bytes], Awaitable[bool]]) -> bytes:
     size = len(data)
     while size:
-        for start in range(0, len(data), size):
-            yield data[:start] + data[start + size :]
+        at = 0
+        while at < len(data):
+            shorter = data[:at] + data[at + size :]
+            if await fails(shorter):
+                data = shorter
+            else:
+                at += size
         size //= 2
+    return data
