@@ -653,6 +653,7 @@ def test_any_multipart_form_is_read_as_it_was_written(data: st.DataObject, bound
         ),
         pytest.param(part(disposition("a", "b\\c")), Field("a", b"1", ("b\\c",)), id="backslash in the file name"),
         pytest.param(part(disposition(" a ")), Field(" a ", b"1"), id="padded name"),
+        pytest.param(part(disposition("a", "b" * 255)), Field("a", b"1", ("b" * 255,)), id="longest file name"),
         pytest.param(part(disposition("é", "ü.txt")), Field("é", b"1", ("ü.txt",)), id="beyond ASCII"),
         pytest.param(
             part(disposition("_charset_"), value=b"UTF-8"), Field("_charset_", b"UTF-8"), id="_charset_ UTF-8"
@@ -746,6 +747,7 @@ HIDDEN: Final = part(disposition("message"), value=PHRASE.encode())
         pytest.param(multipart(part(disposition("a\x00"))), id="NUL in the name"),
         pytest.param(multipart(part(disposition("a\n"))), id="line feed in the name"),
         pytest.param(multipart(part(disposition("a", "b\t"))), id="tab in the file name"),
+        pytest.param(multipart(part(disposition("a", "b" * 256))), id="longest file name and one more"),
         pytest.param(multipart(part(disposition(b"\xff"))), id="name that is not UTF-8"),
         pytest.param(multipart(part(disposition(b'a"; filename="\xff'))), id="file name that is not UTF-8"),
         pytest.param(multipart(part(disposition("_charset_"), value=b"utf-7")), id="_charset_"),

@@ -34,6 +34,7 @@ _DISPOSITION: Final = re.compile(
 _TYPE: Final = re.compile(rb"content-type: ?([!-~][ -~]*)", re.IGNORECASE)
 _LENGTH: Final = re.compile(rb"content-length: ?([0-9]{1,18})", re.IGNORECASE)
 _IDENTITY: Final = re.compile(rb"content-transfer-encoding: ?(?:binary|7bit|8bit)", re.IGNORECASE)
+_LONGEST_FILENAME: Final = 255  # no file system takes more, and some readers cut something out of the middle
 _FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "multipart/mixed"})
 _LIKE_ASCII: Final = frozenset({"iso-8859-1", "latin-1", "windows-1252"})  # where the bytes are no more than that
 _PROSE: Final = re.compile(rb"(?:(?!--)[ -~]{1,200}\r\n){0,4}(?:\r\n)?")  # nothing that could be a part
@@ -106,6 +107,9 @@ def _named(disposition: re.Match[bytes], value: memoryview) -> Field:
     files = (quoted_file, token_file, None if coded_file is None else unquote_to_bytes(coded_file))
     try:
         name = (quoted if token is None else token).decode("utf-8")
-        return Field(name, value, tuple(file.decode("utf-8") for file in files if file is not None))
+        field = Field(name, value, tuple(file.decode("utf-8") for file in files if file is not None))
     except UnicodeDecodeError as error:
         raise Unreadable("a multipart part's name is not UTF-8") from error
+    if any(len(file) > _LONGEST_FILENAME for file in field.filenames):
+        raise Unreadable(f"a file name has more than {_LONGEST_FILENAME} characters")
+    return field
