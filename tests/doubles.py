@@ -107,7 +107,7 @@ def screened(
     rule: Rule, body: bytes = b"", *, query: bytes = b"", **headers: str
 ) -> tuple[Decision, list[Text | Image]]:
     """What a request meets under a rule, without a server, and what its moderator (a Recorder) was asked."""
-    sent = {"content_length": str(len(body))} | headers if body else headers
+    sent = {"content_length": str(len(body)), **headers} if body else headers
     raw = tuple((name.replace("_", "-").encode(), value.encode()) for name, value in sent.items())
     screen = Screen(rules=[rule], moderator=Recorder())
     asked: list[Text | Image] = []

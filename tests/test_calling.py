@@ -732,7 +732,9 @@ def test_a_policy_is_held_against_the_categories_that_a_moderator_has() -> None:
     Screen(moderator=WithModerate(), policy=policy)  # which does not say what it knows
 
 
-@pytest.mark.parametrize("moderator", [None, 7, object(), WithModerate, [plain], {"moderate": plain}], ids=repr)
+@pytest.mark.parametrize(
+    "moderator", [None, 7, object(), WithModerate, [plain], {"moderate": plain}], ids=lambda each: type(each).__name__
+)
 def test_what_is_no_moderator_is_found_when_the_screen_is_built(moderator: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         Screen(moderator=moderator)

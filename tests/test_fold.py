@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 import pytest
 
 from doubles import screened, values
-from prescreen import Rule, Text
+from prescreen import Cause, Rule, Text
 from prescreen.fold import folded
 from prescreen.readings import pieces, readings
 
@@ -38,9 +39,16 @@ NOTE = Rule("POST /note", text=True)
         pytest.param("s-e-v-e-n", "seven", id="letters with hyphens"),
         pytest.param("s\ne\nv\ne\nn", "seven", id="letters on lines"),
         pytest.param("s\u200b e\u200b v\u200b e\u200b n", "seven", id="spaced and invisible at once"),
-        pytest.param("hi\U000e0073\U000e0065\U000e0076\U000e0065\U000e006e", "hi seven ", id="tag characters"),
+        pytest.param("se\u034fven", "seven", id="a joiner of graphemes"),
+        pytest.param("se\u115fv\u17b4e\u3164n\uffa0 \u2800violet", "seven violet", id="blanks that are letters"),
+        pytest.param("s\u20dde\u20ddv\u0489en", "seven", id="marks around letters"),
+        pytest.param("\U0001f182\U0001f174\U0001f185\U0001f174\U0001f17d", "seven", id="letters in black squares"),
+        pytest.param("\U0001f158\U0001f15d", "in", id="letters in black circles"),
+        pytest.param("\U0001f1f8\U0001f1ea\U0001f1fb\U0001f1ea\U0001f1f3", "seven", id="letters of flags"),
+        pytest.param("se\U000e0041ven", "seven A", id="tags inside a word"),
+        pytest.param("hi\U000e0073\U000e0065\U000e0076\U000e0065\U000e006e", "hi seven", id="tag characters"),
         pytest.param(
-            "\U0001f3f4\U000e0073\U000e0065\U000e0076 \U000e0065", "\U0001f3f4 sev   e ", id="tags without a flag's end"
+            "\U0001f3f4\U000e0073\U000e0065\U000e0076 \U000e0065", "\U0001f3f4  seve", id="tags without a flag's end"
         ),
         pytest.param("\u202eteloiv neves\u202c", "seven violet", id="written backwards under an override"),
     ],
@@ -147,3 +155,23 @@ def test_every_piece_and_its_folded_reading_is_judged_at_the_texts_place() -> No
     found = readings([Text("/a", text)], 100)
     assert {item.pointer for item in found} == {"/a"}
     assert values(found) == [*pieces(text, 100), *pieces(text.replace("\u0456", "i"), 100)]
+
+
+@pytest.mark.parametrize(
+    "text", ["\u0431 " + "a" * 100_000, "\u0431" + "a1" * 50_000, "a " * 50_000, "\u202e" * 100_000]
+)
+def test_no_text_of_the_longest_length_takes_more_than_a_moment(text: str) -> None:
+    assert len(folded(text) or text) <= len(text)
+
+
+def test_no_character_stands_for_a_sentence() -> None:
+    assert folded("\ufdfa" * 3) is None
+
+
+def test_all_readings_together_are_bounded() -> None:
+    rule = Rule("POST /chat", json="$[*]", join=True)
+    texts = ["\u247d" * 16_000] * 3  # each in brackets: three characters
+    decision, asked = screened(rule, json.dumps([*texts, "\u247d" * 3]).encode(), content_type="application/json")
+    assert (decision.cause, asked) == (Cause.OVERSIZE, [])
+    decision, _ = screened(rule, json.dumps(["x" * 49_000, "y" * 49_000]).encode(), content_type="application/json")
+    assert decision.cause is Cause.CLEAN

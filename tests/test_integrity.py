@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from doubles import BAD, screened, values
-from prescreen import Cause, ConfigError, Image, Rule, Text
+from doubles import BAD, Recorder, screened, values
+from prescreen import Cause, ConfigError, Head, Image, Rule, Screen, Text
+from prescreen.drive import drive_sync
+from prescreen.model import Answer, ReadBody, Step
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -205,7 +207,13 @@ def test_images_are_refused_where_the_rule_says_so_whatever_else_it_allows() -> 
 def test_images_are_ignored_where_the_rule_says_so() -> None:
     rule = Rule("POST /chat", json="$.parts", images="ignore", on_unmatched="reject")
     decision, asked = post(rule, IMAGES)
-    assert (decision.cause, asked) == (Cause.CLEAN, [])
+    assert (decision.cause, asked) == (
+        Cause.CLEAN,
+        [Text("/parts/0/image_url/url", PICTURE)],
+    )  # its address can be read
+    decision, asked = post(rule, {"parts": ["hi", PNG]})
+    assert (decision.cause, asked) == (Cause.CLEAN, [Text("/parts/0", "hi")])
+    assert post(rule, {"parts": [PNG]})[0].cause is Cause.UNWANTED
 
 
 def test_an_image_that_is_too_large_is_refused() -> None:
@@ -438,3 +446,70 @@ def test_a_wrong_word_is_a_configuration_error(key: str, value: Any, problem: st
     with pytest.raises(ConfigError) as caught:
         Rule("POST /chat", json="$", **{key: value})
     assert (caught.value.key, caught.value.problem) == (key, problem)
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"json": ["$.a", "all"]}, "json"),
+        ({"form": "a", "allow_utf16": True}, "allow_utf16"),
+        ({"json": "$", "allow_preamble": True}, "allow_preamble"),
+        ({"text": True, "keys": True}, "keys"),
+        ({"exempt": True, "join": True}, "join"),
+        ({"exempt": True, "decode_content": True}, "decode_content"),
+    ],
+    ids=str,
+)
+def test_what_would_do_nothing_is_a_configuration_error(options: Any, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Rule("POST /chat", **options)
+    assert caught.value.key == key
+
+
+def test_all_fields_have_two_spellings() -> None:
+    rule = Rule("POST /chat", form="all", query=["all"])
+    assert (rule.form, rule.query) == (("*",), ("*",))
+
+
+@pytest.mark.parametrize("path", ["$[?match(@.a, 'x')]", "$[?search(@.a, 'x')]"])
+def test_a_regular_expression_on_users_texts_is_refused_by_name(path: str) -> None:
+    with pytest.raises(ConfigError, match="would run a regular expression on users' text"):
+        screened(Rule("POST /chat", json=path), b"[]", content_type=JSON)
+
+
+# Several rules together, where nobody knows whose handler will read it
+
+
+def together(body: bytes, path: str, kind: str = JSON, **options: Any) -> tuple[Any, list[str]]:
+    moderator = Recorder()
+    rules = [Rule("POST /items/new", json="$.text", **options), Rule("POST /items/{id}", json="$.title", form="title")]
+    screen = Screen(rules=rules, moderator=moderator)
+    headers = ((b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()))
+    head = Head("POST", path, headers=headers)
+
+    def perform(step: Step) -> Answer:
+        return body if isinstance(step, ReadBody) else screen.perform_sync(step)
+
+    return drive_sync(screen.request_flow(screen.rules.find(head), head), perform), moderator.seen
+
+
+@pytest.mark.parametrize("on_unmatched", ["all", "pass"])
+def test_a_hit_of_one_rule_hides_nothing_from_another(on_unmatched: str) -> None:
+    body = json.dumps({"text": "hi", "headline": BAD}).encode()
+    assert together(body, "/items/5")[0].is_rejected
+    assert together(body, "/items/NEW", on_unmatched=on_unmatched)[0].is_rejected
+    assert together(b"text=hi&headline=seven+violet+lanterns", "/items/NEW", FORM)[0].is_rejected
+
+
+def test_the_strictest_of_several_rules_stands() -> None:
+    body = json.dumps({"text": "hi"}).encode()
+    assert together(body, "/items/NEW", on_unmatched="reject")[0].cause is Cause.CLEAN
+    assert together(b"[]", "/items/NEW", on_unmatched="reject")[0].cause is Cause.UNWANTED
+    assert together(json.dumps({"x": IMAGES}).encode(), "/items/NEW", images="reject")[0].cause is Cause.UNWANTED
+    assert together(gzip.compress(body), "/items/NEW", decode_content=True)[0].cause is Cause.UNREADABLE
+
+
+def test_a_length_that_is_none_is_refused_whatever_the_policy() -> None:
+    rule = Rule("POST /chat", json="$.message", on_unreadable="allow", on_oversize="allow")
+    decision, _ = screened(rule, MESSAGE, content_type=JSON, content_length="abc")
+    assert (decision.is_rejected, decision.cause) == (True, Cause.INCOMPLETE)

@@ -619,3 +619,8 @@ def test_a_path_selects_what_the_standard_says(document: Any, parts: list[str]) 
         assert all(any(place.startswith(f"{each}/") for each in found) for place in wanted)
     else:
         assert found == wanted
+
+
+def test_a_long_link_is_looked_at_in_a_moment() -> None:
+    url = "https://a" + ".png?" * 19_000 + " "
+    assert items({"a": url}, "$.a") == (Text("/a", url),)

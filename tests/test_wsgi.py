@@ -440,3 +440,13 @@ def test_a_websocket_on_a_ruled_path_is_refused(match: str, status: int) -> None
     given = environ(b"", REQUEST_METHOD="GET", HTTP_UPGRADE="WebSocket", HTTP_CONNECTION="Upgrade")
     assert call(middleware, given)[0] == status
     assert moderator.calls == []
+
+
+def test_a_websockets_header_opens_no_exemption_to_a_body() -> None:
+    app, moderator = App200(), Recorder()
+    rules = [Rule("GET /chat", exempt=True), Rule("/chat", json="all")]
+    middleware = ModerationMiddleware(app, rules=rules, moderator=moderator)
+    body = json.dumps({"message": BAD}).encode()
+    for more in ({}, {"HTTP_UPGRADE": "websocket"}):
+        assert call(middleware, environ(body, REQUEST_METHOD="GET", **more))[0] in (400, 415)
+    assert app.environs == []

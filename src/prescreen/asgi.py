@@ -100,6 +100,7 @@ class ModerationMiddleware:
         """A WebSocket: its messages cannot be screened, so `on_unreadable` decides whether it may be opened."""
         decision = await drive(self.screen.request_flow(rules, head), self.screen.perform)
         scope[DECISION_KEY] = decision
+        scope[SCREENED_KEY] = Screened(self.screen, rules, head, receive)
         if not decision.is_rejected:
             return await self.app(scope, receive, send)
         await receive()  # websocket.connect; only then may it be answered
@@ -205,11 +206,10 @@ def _head(scope: Scope, given: Iterable[Sequence[bytes]]) -> Head:
         root_path=scope.get("root_path", ""),
         query=query.encode("latin-1", "replace") if isinstance(query, str) else query,
         headers=headers,
-        # HTTP/2 and later need no header to announce a body; a WebSocket has its messages.
-        has_body=scope["type"] == "websocket"
-        or b"transfer-encoding" in names
+        # HTTP/2 and later need no header to announce a body.
+        has_body=b"transfer-encoding" in names
         or any(name == b"content-length" and value != b"0" for name, value in headers)
-        or not scope.get("http_version", "1.1").startswith("1"),
+        or (scope["type"] == "http" and not scope.get("http_version", "1.1").startswith("1")),
         has_coded_slash=b"%2f" in (scope.get("raw_path") or b"").lower(),
         is_websocket=scope["type"] == "websocket",
     )

@@ -59,7 +59,7 @@ def _bytes(key: str, value: object) -> int:
 class Accepts:
     """What a route takes: kinds of body, at most `limit` bytes, and which of four honest exceptions.
 
-    `decode_content` takes gzip, `allow_preamble` a line of prose before the first multipart boundary, `allow_untyped`
+    `decode_content` takes gzip, `allow_preamble` a few lines of prose before the first multipart boundary, `allow_untyped`
     a body without a Content-Type, `allow_utf16` JSON in UTF-16 or UTF-32.
     """
 

@@ -12,11 +12,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from prescreen import decode
 from prescreen.document import Field, Limits
-from prescreen.errors import ModeratorError, ModeratorRefused, RequestError
+from prescreen.errors import ModeratorError, ModeratorRefused, Oversize, RequestError
 from prescreen.model import (
     Action,
     Answer,
@@ -35,13 +35,14 @@ from prescreen.model import (
     Verdict,
     Work,
 )
-from prescreen.paths import Harvest
 from prescreen.policy import Policy, strictest
 from prescreen.readings import readings
 from prescreen.rule import Rule
 from prescreen.target import Target, Targets
 
 T = TypeVar("T")
+
+_READINGS: Final = 4  # times what a request may send: as sent, folded, joined with blanks and without
 Flow = Generator[Step, Answer, T]
 
 
@@ -72,21 +73,26 @@ def screen_request(plan: Plan, rules: tuple[Rule, ...], head: Head) -> Flow[Deci
         decision = _unscreened(plan, target, error)
         yield Report(Record(decision, plan.moderator))
         return decision
-    return (yield from screen_items(plan, tuple(found.items), target, is_unmatched=found.is_unmatched))
+    return (yield from _moderated(plan, found.items, target, is_unmatched=found.is_unmatched))
 
 
-def screen_items(
+def screen_items(plan: Plan, items: Sequence[Item]) -> Flow[Decision]:
+    """Screen texts and images that come from no request."""
+    work = partial(readings, tuple(items), plan.longest)
+    asked = cast("Sequence[Item]", (yield Work(work, sum(map(_size, items)))))
+    return (yield from _moderated(plan, asked))
+
+
+def _moderated(
     plan: Plan, items: Sequence[Item], target: Target | None = None, *, is_unmatched: bool = False
 ) -> Flow[Decision]:
-    """Screen texts and images that have already been found."""
+    """From the items, in every reading, to the decision."""
     name = target.name if target else None
     verdicts: Sequence[Verdict] = ()
-    work = partial(readings, items, plan.longest, join=target is not None and target.join)
-    items = cast("Sequence[Item]", (yield Work(work, sum(map(_size, items)))))
     started = perf_counter()
     try:
         if items:
-            verdicts = cast("Sequence[Verdict]", (yield Moderate(tuple(items), plan.deadline)))
+            verdicts = cast("Sequence[Verdict]", (yield Moderate(items, plan.deadline)))
         decision = _judged(plan, name, items, verdicts)
     except ModeratorError as error:
         decision = _unavailable(plan, name, items, error)
@@ -104,18 +110,33 @@ def screen_items(
     return decision
 
 
-def _read(plan: Plan, target: Target, head: Head) -> Flow[Harvest]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the moderator will be asked about a request; `is_unmatched` as in `Harvest`."""
+
+    items: Sequence[Item]
+    is_unmatched: bool
+
+
+def _read(plan: Plan, target: Target, head: Head) -> Flow[_Found]:
     """From the head to the items; nothing of the body is read where the head alone decides."""
     decode.admit(head, target.accepts)
     query = decode.query_fields(head, plan.limits) if target.has_query else ()
     timeout = plan.receive_timeout if plan.mode is Mode.ENFORCE else None
     body = cast("bytes", (yield ReadBody(target.accepts.limit, timeout)))
-    return cast("Harvest", (yield Work(partial(_find, plan, target, head, body, query), len(body))))
+    size = target.accepts.limit if target.accepts.decode_content else len(body)
+    return cast("_Found", (yield Work(partial(_find, plan, target, head, body, query), size)))
 
 
-def _find(plan: Plan, target: Target, head: Head, body: bytes, query: tuple[Field, ...]) -> Harvest:
+def _find(plan: Plan, target: Target, head: Head, body: bytes, query: tuple[Field, ...]) -> _Found:
     document = decode.decode(head, body, target.accepts, plan.limits)
-    return target.places.harvest(document, query, plan.limits)
+    found = target.places.harvest(document, query, plan.limits)
+    items = readings(tuple(found.items), plan.longest, join=target.join)
+    if sum(map(_size, items)) > _READINGS * plan.limits.characters:
+        raise Oversize(
+            f"the texts have more than {_READINGS * plan.limits.characters} characters in all their readings"
+        )
+    return _Found(items, found.is_unmatched)
 
 
 def _unscreened(plan: Plan, target: Target, error: RequestError) -> Decision:

@@ -14,28 +14,47 @@ from functools import cache
 from itertools import zip_longest
 from typing import Final
 
+INVISIBLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Unicode's Default_Ignorable_Code_Point, and a blank that is none: nobody sees them."""
+
 _JOINING: Final = "\u0600-\u08ff\u0900-\u109f\u1780-\u18af\ua800-\uabff\U00010a00-\U00011fff"
 _RIGHT_TO_LEFT: Final = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff"
-_FLAG: Final = "(?<=\U0001f3f4)[\U000e0030-\U000e007a]{3,6}\U000e007f"  # of England, say: an emoji with a code
+# Of a country: a pair of letters. Of England, say: an emoji with a code.
+_FLAGS: Final = (
+    "(?<![\U0001f1e6-\U0001f1ff])[\U0001f1e6-\U0001f1ff]{2}(?![\U0001f1e6-\U0001f1ff])"
+    "|(?<=\U0001f3f4)[\U000e0030-\U000e007a]{3,6}\U000e007f"
+)
 # Joiners in scripts that need them, marks of direction beside letters that run so, one accent on a letter, flags.
 _AT_HOME: Final = re.compile(
     f"(?<=[{_JOINING}])[\u200c\u200d]|(?<=[{_RIGHT_TO_LEFT}])[\u200e\u200f\u061c]"
-    f"|[\u200e\u200f\u061c](?=[{_RIGHT_TO_LEFT}])|(?<=\\w)[\u0300-\u0333\u0339-\u036f]|{_FLAG}"
+    f"|[\u200e\u200f\u061c](?=[{_RIGHT_TO_LEFT}])|(?<=\\w)[\u0300-\u0333\u0339-\u034e\u0350-\u036f]|{_FLAGS}"
 )
 _REVERSED: Final = re.compile("\u202e([^\u202c\u202d\u202e\n]*)[\u202c\u202d]?")  # the bidi override, UAX #9
 _TAGS: Final = re.compile("[\U000e0020-\U000e007e]+")  # ASCII that nobody sees
-_MOSTLY_PLAIN: Final = frozenset({"Lo", "So", "Co", "Cn", "Cs"})
+_MOSTLY_PLAIN: Final = frozenset({"Lo", "Co", "Cn", "Cs"})
 _PLAIN: Final = re.compile(r"[\x00-\x7f\xc0-\xff]*")
 _WORD: Final = re.compile(r"\w+")
-_RUN: Final = re.compile(r"(?:[A-Za-z0-9]*[^\x00-\x7f\s])+[A-Za-z0-9]*")
+_RUN: Final = re.compile(r"[^\s\x00-/:-@\[-`{-\x7f]+")  # letters, digits and all that is not ASCII
 _BLOCKS: Final = re.compile(r".{1,4096}\S*", re.DOTALL)  # to be replaced in one by one: that takes less memory
 _LETTER: Final = re.compile("[A-Za-z]")
-_SMALL_CAPITAL: Final = re.compile("LATIN LETTER SMALL CAPITAL ([A-Z])")
+_CAPITAL: Final = re.compile(
+    "(?:LATIN LETTER SMALL CAPITAL|REGIONAL INDICATOR SYMBOL LETTER|NEGATIVE (?:CIRCLED|SQUARED) LATIN CAPITAL LETTER) ([A-Z])"
+)
 # Single letters, each after the same one to three blanks or marks.
 _SPACED: Final = re.compile(r"(?<![^\W_])([^\W\d_])([\s._*-]{1,3})[^\W\d_](?:\2[^\W\d_])+(?![^\W_])")
 _SPACES: Final = re.compile(r"[\s._*-]+")
+_LONGEST: Final = 4  # characters that one may stand for: some stand for a whole sentence
 _REMEMBERED: Final = 1 << 15  # characters
 _SHORTEST: Final = 3  # letters; shorter words of another alphabet look like ours by chance
+
+
+def prepare() -> None:
+    """Read the table of lookalikes now, and not while somebody waits for it: it takes a tenth of a second."""
+    for with_similar in (True, False):
+        _lookalikes(with_similar=with_similar)
 
 
 def folded(text: str) -> str | None:
@@ -43,7 +62,9 @@ def folded(text: str) -> str | None:
     text = _AT_HOME.sub("", text)
     reading = text
     if not _PLAIN.fullmatch(text):
-        reading = _TAGS.sub(_shown, _REVERSED.sub(lambda found: found[1][::-1], reading)).translate(_CHARACTERS)
+        hidden = "".join(chr(ord(each) - 0xE0000) for each in "".join(_TAGS.findall(reading)))
+        reading = _REVERSED.sub(lambda found: found[1][::-1], reading).translate(_CHARACTERS)
+        reading = f"{reading} {hidden}" if hidden else reading
         reading = "".join(_RUN.sub(_in_our_alphabet, block) for block in _BLOCKS.findall(reading))
     reading = _SPACED.sub(lambda found: _SPACES.sub("", found[0]), reading)
     return None if reading == text or _has_same_words(reading, text) else reading
@@ -52,10 +73,6 @@ def folded(text: str) -> str | None:
 def _has_same_words(reading: str, text: str) -> bool:
     pairs = zip_longest(_WORD.finditer(reading), _WORD.finditer(text))
     return all(one and other and one[0] == other[0] for one, other in pairs)
-
-
-def _shown(tags: re.Match[str]) -> str:
-    return f" {''.join(chr(ord(each) - 0xE0000) for each in tags[0])} "
 
 
 class _Characters(dict[int, str]):
@@ -73,23 +90,25 @@ _CHARACTERS: Final = _Characters()
 
 def _replacement(character: str) -> str:
     category = unicodedata.category(character)
+    if INVISIBLE.match(character) or (category in ("Cf", "Cc") and not character.isspace()):
+        return ""
     if category in _MOSTLY_PLAIN and not unicodedata.decomposition(character):
         return character
-    if category in ("Cf", "Cc") and not character.isspace():
-        return ""  # invisible
     name = unicodedata.name(character, "")
-    if category == "Mn" and name.startswith(("COMBINING", "VARIATION")):
+    if category in ("Mn", "Me") and name.startswith("COMBINING"):
         return ""  # struck through, or a heap of accents: the first is at home and gone by now
-    if small := _SMALL_CAPITAL.fullmatch(name):
-        return small[1].lower()
+    if capital := _CAPITAL.fullmatch(name):
+        return capital[1].lower()
     plain = unicodedata.normalize("NFKC", character)
     gains_marks = category[0] != "M" and any(unicodedata.category(each)[0] == "M" for each in plain)
-    return character if gains_marks else plain
+    return character if gains_marks or len(plain) > _LONGEST else plain
 
 
 def _in_our_alphabet(found: re.Match[str]) -> str:
     """A run of characters with its lookalikes replaced, if it mixes them with ASCII letters or is of nothing else."""
     run = found[0]
+    if run.isascii():
+        return run
     if _LETTER.search(run):
         return run.translate(_lookalikes(with_similar=True))
     twin = run.translate(_lookalikes(with_similar=False))
@@ -115,6 +134,6 @@ def _ascii_twin(twins: list[dict[str, str]], *, with_similar: bool) -> str:
     for twin in twins:
         if twin["c"].isascii() and twin["c"].isalnum():
             return twin["c"]
-        if with_similar and (small := _SMALL_CAPITAL.fullmatch(twin["n"])):
+        if with_similar and (small := _CAPITAL.fullmatch(twin["n"])):
             return small[1].lower()
     return ""

@@ -36,6 +36,7 @@ def event(record: Record) -> dict[str, object]:
         "places": list(record.places),
         "problem": decision.problem,
         "degraded": decision.degraded,
+        "unmatched": record.unmatched,
         "moderator": record.moderator,
         "model": record.model,
         "texts": record.texts,
@@ -53,4 +54,6 @@ def _sentence(record: Record) -> str:
         said += f": {', '.join(decision.categories)} at {', '.join(record.places) or 'the text'}"
     elif decision.cause is not Cause.CLEAN:
         said += f": {decision.cause.value}, {decision.problem}"
+    if record.unmatched:
+        said += " (nothing at the rule's places)"
     return f"{said} [{record.moderator}, {record.latency * 1000:.0f} ms, decision {decision.id}]"

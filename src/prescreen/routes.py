@@ -49,12 +49,12 @@ class Route:
         """A path that gets here."""
         return HOLE.sub(lambda hole: "1/1" if hole[2] == "path" else "1", self.path)
 
-    def takes(self, path: str) -> bool:
-        """Whether this path may get here."""
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """Which paths may get here."""
         literals, kinds = HOLE.sub("\0", self.path).split("\0"), [hole[2] for hole in HOLE.finditer(self.path)]
         holes = [".*" if kind == "path" else "[^/]+" for kind in kinds]
-        pattern = "".join(re.escape(text) + hole for text, hole in zip(literals, [*holes, ""], strict=True))
-        return re.fullmatch(pattern, path) is not None
+        return re.compile("".join(re.escape(text) + hole for text, hole in zip(literals, [*holes, ""], strict=True)))
 
     def heads(self, path: str) -> Iterator[Head]:
         """A request of each method, to this path."""
@@ -85,7 +85,8 @@ def announce(rules: RuleSet, app: object) -> None:
 
 def survey(rules: RuleSet, routes: Sequence[Route]) -> Survey:
     """Which rules cover which routes: asked of the rules themselves, with requests to sample paths."""
-    covering = {route: _covering(rules, route) for route in routes}
+    samples = frozenset(map(_sample_of, rules.rules))
+    covering = {route: _covering(rules, route, samples) for route in routes}
     return Survey(
         covered=tuple((rule, tuple(each for each in covering if rule in covering[each])) for rule in rules.rules),
         bare=tuple(bare for route in routes if (bare := _bare(rules, route)) is not None),
@@ -100,9 +101,9 @@ def exemption(rules: RuleSet, head: Head) -> Rule | None:
     return next((rule for rule in exempt if rule.exact.fullmatch(head.path)), None)
 
 
-def _covering(rules: RuleSet, route: Route) -> set[Rule]:
+def _covering(rules: RuleSet, route: Route, samples: Iterable[str]) -> set[Rule]:
     # A rule may be narrower than the route: "/pages/news" is a path of "/pages/{name}".
-    paths = {route.sample, *filter(route.takes, map(_sample_of, rules.rules))}
+    paths = {route.sample, *filter(route.pattern.fullmatch, samples)}
     found: set[Rule] = set()
     for head in (head for path in paths for head in route.heads(path)):
         found.update(rules.find(head) or filter(None, [exemption(rules, head)]))
@@ -162,8 +163,9 @@ def _flattened(routes: Iterable[Any]) -> Iterator[Route]:
             yield from _mounted(path, route.app)  # Starlette's Mount; a Host has no path
         elif str(getattr(route, "scope_type", "")).endswith(("asgi", "ASGI")):
             yield _anything(path)  # Litestar's mounts
-        elif path and hasattr(route, "methods"):  # a WebSocket's route has none
-            methods = route.methods or _methods_of(getattr(route, "endpoint", None))
+        elif path:
+            # A WebSocket's route has no methods, and is opened by a GET (RFC 6455, section 4.1).
+            methods = getattr(route, "methods", ["GET"]) or _methods_of(getattr(route, "endpoint", None))
             yield Route(frozenset(methods), _BRACES.sub(r"{\1:\2}", path), route)
 
 

@@ -37,7 +37,7 @@ class Rule:
     `"* /files/{rest:path}"`, `"POST *"`. Without methods it is every method. GET covers HEAD. A
     method that no rule names for a path is screened by the path's first rule if it carries a body.
 
-    `json` holds JSONPaths (RFC 9535), `form` and `query` field names (`"*"` for all), `text=True`
+    `json` holds JSONPaths (RFC 9535), `form` and `query` field names (`"*"` or `"all"` for all), `text=True`
     takes a plain text body. What they name is also what the route accepts: other kinds of body
     are refused (415). `json="all"` takes every string of the body, member names, query parameters and the names of
     uploads. `exempt=True` lets exactly this route out instead.
@@ -48,7 +48,7 @@ class Rule:
 
     `on_unreadable` and `on_oversize` say what becomes of a request that cannot be screened;
     `max_body` is in bytes or like "64KiB", None for the screen's own limit. Four exceptions for honest
-    clients: `decode_content` takes gzip (for apps that unpack it), `allow_preamble` a line of prose before the first
+    clients: `decode_content` takes gzip (for apps that unpack it), `allow_preamble` a few lines of prose before the first
     multipart boundary, `allow_untyped` a body without a Content-Type, `allow_utf16` JSON in UTF-16 or UTF-32.
 
     Raises ConfigError.
@@ -79,7 +79,8 @@ class Rule:
     def __post_init__(self) -> None:
         put = object.__setattr__
         for key in ("json", "form", "query"):
-            put(self, key, _names(key, getattr(self, key)))
+            names = _names(key, getattr(self, key))
+            put(self, key, ("*",) if names == (EVERYTHING,) and key != "json" else names)
         for key in ("on_unreadable", "on_oversize"):
             put(self, key, _read(key, getattr(self, key), action))
         for key in ("text", "exempt", "join", *SWITCHES):
@@ -102,6 +103,20 @@ class Rule:
                 else f"the rule {self.match!r} names no place to look: give it json, form, query "
                 "or text, or exempt = true",
             )
+
+        self._refuse_idle()
+
+    def _refuse_idle(self) -> None:
+        """Raise ConfigError for what would do nothing, or not what it looks like."""
+        if EVERYTHING in self.json and len(self.json) > 1:
+            raise ConfigError("json", 'json = "all" takes every string already: write it alone, or name paths')
+        needs = {"allow_utf16": ("json", self.json), "allow_preamble": ("form", self.form), "keys": ("json", self.json)}
+        for key, (place, names) in needs.items():
+            if getattr(self, key) and not names:
+                raise ConfigError(key, f"it does nothing in a rule without {place}")
+        told = [key for key in ("keys", "join", *SWITCHES) if getattr(self, key)]
+        if self.exempt and told:
+            raise ConfigError(told[0], "an exempt rule reads nothing")
 
     @property
     def kinds(self) -> frozenset[BodyKind]:

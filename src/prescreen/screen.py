@@ -14,6 +14,7 @@ from prescreen.document import Limits
 from prescreen.drive import drive, drive_sync
 from prescreen.errors import ConfigError, raised_at
 from prescreen.flow import Flow, Plan, screen_items, screen_request
+from prescreen.fold import prepare
 from prescreen.log import log_decision
 from prescreen.match import RuleSet
 from prescreen.model import (
@@ -34,7 +35,7 @@ from prescreen.model import (
     Work,
 )
 from prescreen.moderators import BUILT_IN, AnyModerator, Bound, bind, build
-from prescreen.moderators.call import moderate, moderate_sync
+from prescreen.moderators.call import moderate, moderate_sync, workers
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections, is_token
 from prescreen.rule import Rule
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 SCREENED_KEY: Final = "prescreen.screened"
 """Where the mark `Screened` lies in the ASGI scope and in the WSGI environ."""
 
-_LARGE: Final = 64 << 10  # bytes of work, about 3 ms; more is not for the event loop
+_LARGE: Final = 64 << 10  # bytes of work; more is not for the event loop
 
 logger: Final = logging.getLogger("prescreen")
 
@@ -75,6 +76,7 @@ class Screen:
     """
 
     def __init__(self, config: str | Path | None = None, **options: Unpack[ScreenOptions]) -> None:
+        prepare()
         try:
             self.settings: Final[Settings] = _settings(config, options)
             self.moderator: Final = _moderator(self.settings)
@@ -131,7 +133,7 @@ class Screen:
         if isinstance(step, Work) and step.size > _LARGE:
             from anyio import to_thread
 
-            return await to_thread.run_sync(step.run)
+            return await to_thread.run_sync(step.run, limiter=workers())
         return self._done(step)
 
     def perform_sync(self, step: Step) -> Answer:

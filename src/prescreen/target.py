@@ -12,7 +12,7 @@ from prescreen.errors import ConfigError
 from prescreen.model import Action, BodyKind, ImagePolicy, Unmatched
 from prescreen.paths import Places
 from prescreen.policy import strictest
-from prescreen.rule import SWITCHES, Rule
+from prescreen.rule import EVERYTHING, SWITCHES, Rule
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ _IMAGES: Final[Sequence[ImagePolicy]] = ("reject", "moderate", "ignore")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What one rule, or several together, say of a request: what each takes, and the strictest of the rest."""
+    """What one rule, or several together, say of a request: what any takes, read whole, and the strictest of the rest."""
 
     name: str
     places: Places
@@ -54,7 +54,7 @@ class Targets:
             name=" + ".join(dict.fromkeys(rule.match for rule in rules)),
             places=_places(rules),
             accepts=self._accepts(rules),
-            has_query=any(rule.reads_query for rule in rules),
+            has_query=len(rules) > 1 or rules[0].reads_query,
             join=any(rule.join for rule in rules),
             on_unreadable=strictest(Action(rule.on_unreadable) for rule in rules),
             on_oversize=strictest(Action(rule.on_oversize) for rule in rules),
@@ -70,12 +70,14 @@ class Targets:
 
 
 def _places(rules: Sequence[Rule]) -> Places:
+    """What the rules name; where there are several, everything, since nobody knows whose handler will read it."""
+
     def merged(key: str) -> list[str]:
         return list(dict.fromkeys(name for rule in rules for name in getattr(rule, key)))
 
     keys = {rule.keys for rule in rules}
     return Places(
-        json=merged("json"),
+        json=[*merged("json"), *([EVERYTHING] if len(rules) > 1 else [])],
         form=merged("form"),
         query=merged("query"),
         text=any(rule.text for rule in rules),

@@ -30,20 +30,23 @@ class Watch:
         rule = record.decision.rule
         if rule is None or rule not in self._left:
             return  # done with, or several rules together, of which none can be said to have missed
-        if record.unmatched:
-            self._count(rule)
-        elif record.texts or record.images:
-            self._left.pop(rule, None)
-
-    def _count(self, rule: str) -> None:
         with self._lock:
-            left = self._left.pop(rule, 0) - 1
-            if left > 0:
-                self._left[rule] = left
-        if left == 0:
+            has_none_left = self._count(rule, record)
+        if has_none_left:
             logger.warning(
                 "the rule %s has matched %d requests and never found a text at its places; "
                 "`prescreen coverage` shows what their bodies may carry",
                 rule,
                 _PATIENCE,
             )
+
+    def _count(self, rule: str, record: Record) -> bool:
+        """Whether the rule's patience is over with this."""
+        if not record.unmatched:
+            if record.texts or record.images:
+                self._left.pop(rule, None)
+            return False
+        left = self._left.pop(rule, 0) - 1
+        if left > 0:
+            self._left[rule] = left
+        return left == 0

@@ -197,8 +197,7 @@ def _head(environ: Environ, root: str, path: str) -> Head:
         root_path=root,
         query=str(environ.get("QUERY_STRING", "")).encode("latin-1"),
         headers=headers,
-        has_body=is_websocket
-        or b"transfer-encoding" in names
+        has_body=b"transfer-encoding" in names
         or any(name == b"content-length" and value != b"0" for name, value in headers)
         or not str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).startswith("HTTP/1"),
         has_coded_slash="%2f" in str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").lower(),

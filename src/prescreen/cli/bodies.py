@@ -76,7 +76,7 @@ def operations(routes: Iterable[Route], document: Mapping[str, Any] | None) -> l
             "the OpenAPI document cannot be followed; give one document of version 3.0 or 3.1, "
             f"with all references inside it ({type(error).__name__}: {error})"
         ) from error
-    return [each for each in found if each.probes != ()]
+    return [each for each in found if each.probes != () or not each.is_whole]
 
 
 _Content = Mapping[str, Any]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from prescreen.cli.bodies import Operation, Probe
 from prescreen.document import Limits
-from prescreen.model import BodyKind, Head, Image, Item, Moderate, ReadBody, Report, Step
+from prescreen.drive import drive_sync
+from prescreen.model import Answer, BodyKind, Head, Image, Item, Moderate, ReadBody, Report, Step, Work
 from prescreen.routes import exemption
 from prescreen.rule import Rule
 from prescreen.screen import Screen
@@ -110,14 +112,17 @@ class _Judge:
         return (State.EXEMPT, exempt.match) if exempt else (State.GAP, None)
 
 
+class _Enough(BaseException):
+    """The step that was asked for has come."""
+
+
 def _screen(rules: Iterable[Rule]) -> Screen:
     return Screen(rules=[_plain(rule) for rule in rules], moderator="keywords", limits=_ROOMY)
 
 
 def _plain(rule: Rule) -> Rule:
     """The rule without its limit and without what it does when it finds nothing: neither may hide a gap."""
-    found: dict[str, Any] = {"max_body": None} | ({"on_unmatched": "pass"} if hasattr(rule, "on_unmatched") else {})
-    return replace(rule, **found)
+    return replace(rule, max_body=None, on_unmatched="pass")
 
 
 def _alone(rule: Rule) -> Iterator[tuple[Screen, str]]:
@@ -137,12 +142,19 @@ def _finds_any(screen: Screen, probes: Iterable[tuple[Operation, Probe]]) -> boo
 
 def _last_step(screen: Screen, rules: tuple[Rule, ...], head: Head, body: bytes) -> Step:
     """What the flow of a request comes to: moderating what was found, or a report that it was not."""
-    flow = screen.request_flow(rules, head)
-    step = next(flow)
-    while isinstance(step, ReadBody):
-        step = flow.send(body)
-    flow.close()
-    return step
+    last: list[Step] = []
+
+    def perform(step: Step) -> Answer:
+        if isinstance(step, ReadBody):
+            return body
+        if isinstance(step, Work):
+            return step.run()
+        last.append(step)
+        raise _Enough
+
+    with suppress(_Enough):
+        drive_sync(screen.request_flow(rules, head), perform)
+    return last[0]
 
 
 def _items(step: Step) -> Sequence[Item]:

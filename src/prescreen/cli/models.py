@@ -30,9 +30,16 @@ class _AllNames(GenerateJsonSchema):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._configs: list[Mapping[str, Any]] = [{}]
+        self._aliases: list[dict[str, dict[str, Any]]] = [{}]
 
     def model_schema(self, schema: Any) -> Schema:
-        return self._within(schema, super().model_schema)
+        # An alias that pydantic itself does not read by is FastAPI's, for one of several parameters of a body.
+        known = schema["cls"].model_fields.items()
+        self._aliases.append({name: {"validation_alias": each.alias} for name, each in known if each.alias})
+        try:
+            return self._within(schema, super().model_schema)
+        finally:
+            self._aliases.pop()
 
     def dataclass_schema(self, schema: Any) -> Schema:
         return self._within(schema, super().dataclass_schema)
@@ -42,7 +49,8 @@ class _AllNames(GenerateJsonSchema):
         return self._renamed(found, schema["fields"].items(), schema.get("config", {}))
 
     def model_fields_schema(self, schema: Any) -> Schema:
-        return self._renamed(super().model_fields_schema(schema), schema["fields"].items(), self._configs[-1])
+        fields = [(name, self._aliases[-1].get(name, {}) | field) for name, field in schema["fields"].items()]
+        return self._renamed(super().model_fields_schema(schema), fields, self._configs[-1])
 
     def dataclass_args_schema(self, schema: Any) -> Schema:
         fields = [(field["name"], field) for field in schema["fields"]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from prescreen.document import Accepts
-from prescreen.errors import Unreadable, Unsupported
+from prescreen.errors import Incomplete, Unreadable, Unsupported
 from prescreen.model import BodyKind, Head
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  # RFC 9110, section 5.6.2
@@ -45,9 +45,9 @@ class MediaType:
 
 
 def content_length(head: Head) -> int | None:
-    """The declared length in bytes, None without one. Raises Unreadable unless it is one number."""
+    """The declared length in bytes, None without one. Raises Incomplete unless it is one number."""
     if head.declared_length is None and head.all(b"content-length"):
-        raise Unreadable("Content-Length is not one plain number")
+        raise Incomplete("Content-Length is not one plain number")
     return head.declared_length
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -107,7 +108,7 @@ async def _in_thread(call: Callable[[], object]) -> object:
             thread.has_ended = True
 
     try:
-        (result,) = await to_thread.run_sync(run, abandon_on_cancel=True, limiter=_own_limiter())
+        (result,) = await to_thread.run_sync(run, abandon_on_cancel=True, limiter=_limiter("moderators", _THREADS))
     except BaseException:
         if thread.has_started:
             _left_behind.add(thread)
@@ -115,17 +116,22 @@ async def _in_thread(call: Callable[[], object]) -> object:
     return result
 
 
-def _own_limiter() -> CapacityLimiter:
+def workers() -> CapacityLimiter:
+    """The threads of this event loop for work that waits for nothing: neither ours that wait, nor the app's."""
+    return _limiter("workers", os.cpu_count() or 1)
+
+
+def _limiter(name: str, threads: int) -> CapacityLimiter:
     from anyio import CapacityLimiter
 
-    found = _limiters().get(None)
+    found = _limiters(name).get(None)
     if found is None:
-        _limiters().set(found := CapacityLimiter(_THREADS))
+        _limiters(name).set(found := CapacityLimiter(threads))
     return found
 
 
 @cache
-def _limiters() -> RunVar[CapacityLimiter]:
+def _limiters(name: str) -> RunVar[CapacityLimiter]:
     from anyio.lowlevel import RunVar
 
-    return RunVar("prescreen.threads")
+    return RunVar(f"prescreen.{name}")

@@ -20,6 +20,7 @@ from typing import Final
 
 from prescreen import wording
 from prescreen.errors import ConfigError, ModeratorRefused
+from prescreen.fold import INVISIBLE
 from prescreen.model import Image, Item, Verdict
 
 SENTINEL: Final = "prescreen test phrase seven violet lanterns"
@@ -50,11 +51,6 @@ PHRASES: Final[Mapping[str, Sequence[str]]] = {
 
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _APOSTROPHES: Final = re.compile("[\u2018\u2019\u02bc\uff07\u00b4]")
-# Unicode's Default_Ignorable_Code_Point: nobody sees them, so they split no word.
-_INVISIBLE: Final = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-)
 _SHORT_FORMS: Final = {"im": "i am", "youre": "you are", "youll": "you will", "gonna": "going to"}
 _ENDINGS: Final = {"ll": "will", "re": "are", "m": "am", "ve": "have"}
 
@@ -149,7 +145,7 @@ def _files(files: Iterable[str | Path]) -> list[Path]:
 def _words(text: str) -> list[str]:
     text = text.replace("`", "'")
     if not text.isascii():
-        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", _APOSTROPHES.sub("'", text)))
+        text = INVISIBLE.sub("", unicodedata.normalize("NFKC", _APOSTROPHES.sub("'", text)))
     words: list[str] = []
     found: list[str] = _WORD.findall(text.casefold())
     if "'" not in text and _SHORT_FORMS.keys().isdisjoint(found):

@@ -35,7 +35,8 @@ CATEGORIES: Final = frozenset(wording.CATEGORIES) - {"unspecified"}
 
 _OPENAI: Final = "https://api.openai.com/v1"
 _SHUT_DOWN: Final = "text-moderation-"
-_LARGEST_CALL: Final = 32_000  # characters; not published either
+_LARGEST_CALL: Final = 32_000  # characters; OpenAI publishes no limit
+_CALLS: Final = 8  # in flight for one request: an account's rate limit is everybody's
 _LONGEST_ANSWER: Final = 8 << 20  # bytes; a full answer is about 1.2 kB for each item
 _LONGEST_WAIT: Final = 60.0  # seconds; only a backstop, the screen's deadline cuts earlier
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
@@ -91,14 +92,17 @@ class OpenAIModerator:
 
     async def moderate(self, items: Sequence[Item], known: Known | None = None) -> Sequence[Verdict]:
         """Raises ModeratorError; the caller bounds the time. `known` is filled as verdicts come in."""
-        from anyio import create_task_group
+        from anyio import CapacityLimiter, create_task_group
 
         known = {} if known is None else known
         client, errors = self._client(), list[ModeratorError]()
 
+        limiter = CapacityLimiter(_CALLS)
+
         async def run(indexes: Sequence[int], call: Call) -> None:
             try:
-                known.update(zip(indexes, await self._ask(client, call, len(indexes)), strict=True))
+                async with limiter:
+                    known.update(zip(indexes, await self._ask(client, call, len(indexes)), strict=True))
             except ModeratorError as error:
                 errors.append(error)
 

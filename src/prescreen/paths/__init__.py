@@ -142,19 +142,25 @@ class Harvest:
             raise Oversize(f"there are more than {self._limits.characters} characters to moderate")
 
     def _take_image(self, image: Image) -> None:
-        self.has_any = True
         if self._policy == "reject":
             raise Unwanted("the rule for this route does not take images")
-        if self._policy == "ignore":
-            return
+        is_data = image.url[:5].lower() == "data:"
+        if self._policy == "moderate":
+            self._ask_about(image)
+        elif not is_data:
+            # An address can be read, whatever becomes of the image that it leads to.
+            self._take_text(Text(image.pointer, image.url))
+        # Four characters of base64 are three bytes.
+        if is_data and len(image.url) * 3 // 4 > self._limits.image:
+            raise Oversize(f"an image is larger than {self._limits.image} bytes")
+
+    def _ask_about(self, image: Image) -> None:
+        self.has_any = True
         if image not in self.items:
             self._images += 1
             self._keep(image)
         if self._images > self._limits.images:
             raise Oversize(f"there are more than {self._limits.images} images to moderate")
-        # Four characters of base64 are three bytes.
-        if image.url[:5].lower() == "data:" and len(image.url) * 3 // 4 > self._limits.image:
-            raise Oversize(f"an image is larger than {self._limits.image} bytes")
 
     def _keep(self, item: Item) -> None:
         self.items[item] = None

@@ -23,6 +23,7 @@ Node = tuple[Any, Chain]
 Select = Callable[[Any, Chain, "_Run"], Iterable[Node]]
 Step = Callable[[Iterable[Node], "_Run"], Iterator[Node]]
 
+_REGULAR: Final = ("match", "search")
 _MOST_FILTERED: Final = 2_000  # values that the filters of one path may look at; each costs the library 10 µs
 
 
@@ -185,11 +186,15 @@ def _parse(path: str, key: str) -> JSONPathQuery:
     from jsonpath_rfc9535 import JSONPathEnvironment, JSONPathError
 
     environment = JSONPathEnvironment()
-    for name in ("match", "search"):
+    for name in _REGULAR:
         environment.function_extensions.pop(name)
     try:
         return environment.compile(path)
     except JSONPathError as error:
+        if any(f"{name}(" in path for name in _REGULAR):
+            raise ConfigError(
+                key, f"{path!r} is not taken: it would run a regular expression on users' text"
+            ) from error
         hint = "" if path.startswith("$") else "; a path starts with $, as in '$.messages[*].content', or write 'all'"
         raise ConfigError(key, f"{path!r} is not a JSONPath (RFC 9535): {error}{hint}") from error
 
@@ -209,7 +214,7 @@ def _refuse_costly_filters(parsed: JSONPathQuery, path: str, key: str) -> None:
             raise ConfigError(
                 key,
                 f"a filter in {path!r} looks at more than one place ({inner}), and a client could make that "
-                "costly; compare single ones, as in '$.messages[?@.role == 'user'].content'",
+                "costly; compare single ones, as in $.messages[?@.role == 'user'].content",
             )
         left += [each for name in ("expression", "left", "right") if (each := getattr(expression, name, None))]
         left += getattr(expression, "args", ())

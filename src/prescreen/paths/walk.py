@@ -21,7 +21,7 @@ PART_NAMES: Final = frozenset({"type", "text", "role", "content", "image_url", "
 """The names in such messages and parts."""
 
 _ADDRESS: Final = re.compile(r"(?:https?://|data:image/)[!-~]+", re.IGNORECASE)
-_PICTURE: Final = re.compile(r"https://[!-~]+\.(?:png|jpe?g|gif|webp)(?:\?[!-~]*)?", re.IGNORECASE)
+_PICTURES: Final = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 # By the first bytes, in base64, of the formats that OpenAI's guide to images names: anything else may be prose.
 _DATA: Final = re.compile(
     r"data:image/(?:png;base64,iVBORw0KGgo|jpe?g;base64,/9j/|gif;base64,R0lGOD|webp;base64,UklGR)[A-Za-z0-9+/]+={0,2}"
@@ -34,8 +34,14 @@ def items(at: str, value: str, *, with_links: bool) -> Iterator[Item]:
         yield Image(at, value)
     elif value and not value.isspace():
         yield Text(at, value)
-        if with_links and _PICTURE.fullmatch(value):
+        if with_links and _is_picture(value):
             yield Image(at, value)
+
+
+def _is_picture(value: str) -> bool:
+    """Whether it is a link, and nothing else, to what is called an image."""
+    path = value.partition("?")[0].lower()
+    return path.startswith("https://") and path.endswith(_PICTURES) and _ADDRESS.fullmatch(value) is not None
 
 
 class Walk:
