@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from binascii import unhexlify
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Final
@@ -111,11 +112,13 @@ _CODED: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})++")
 
 def unquoted(raw: bytes) -> bytes:
     """URL-encoded bytes, decoded; a stray percent sign stays as it is."""
-    return _CODED.sub(_decoded, raw.replace(b"+", b" "))
-
-
-def _decoded(run: re.Match[bytes]) -> bytes:
-    return bytes.fromhex(run[0].replace(b"%", b"").decode("ascii"))
+    raw = raw.replace(b"+", b" ")
+    found, at = bytearray(), 0
+    for run in _CODED.finditer(raw):  # and not `sub`, which keeps a list of all pieces
+        found += raw[at : run.start()]
+        found += unhexlify(run[0].replace(b"%", b""))
+        at = run.end()
+    return bytes(found + raw[at:])
 
 
 # A string literal; an unterminated one is taken up to the end, so that no start is scanned twice.
