@@ -76,7 +76,8 @@ class Accepts:
 class Field:
     """One form field, query parameter or multipart part; `filenames` is () unless it is a file.
 
-    `value` is as it was sent: `is_coded` says whether it is percent-coded (`unquoted` undoes that). A file has
+    `value` is as it was sent, and so is `raw_name` (None where `name` says it all): `is_coded` says whether they are
+    percent-coded (`unquoted` undoes that). A file has
     more than one name where its sender gave `filename*` beside `filename` (RFC 6266, section 4.3).
     """
 
@@ -84,6 +85,7 @@ class Field:
     value: bytes | memoryview
     filenames: tuple[str, ...] = ()
     is_coded: bool = False
+    raw_name: bytes | None = None
 
     @property
     def is_upload(self) -> bool:
@@ -95,11 +97,13 @@ class Field:
 class Document:
     """A body as read: a JSON value, form fields, a plain text, several of these, or nothing at all.
 
-    A body that a rule's readers could take for more than one kind has a reading of each. `json` may
+    A body that a rule's readers could take for more than one kind has a reading of each; `kind` is the one that its
+    Content-Type names, None without a body. `json` may
     itself be None (the JSON `null`), so `has_json` says whether there is one. `form_like` holds what is
     no URL-encoded form and what a reader might take for one all the same.
     """
 
+    kind: BodyKind | None = None
     json: object = None
     has_json: bool = False
     fields: tuple[Field, ...] = ()

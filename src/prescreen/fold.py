@@ -25,27 +25,33 @@ _RIGHT_TO_LEFT: Final = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff"
 # Of a country: a pair of letters. Of England, say: an emoji with a code.
 _FLAGS: Final = (
     "(?<![\U0001f1e6-\U0001f1ff])[\U0001f1e6-\U0001f1ff]{2}(?![\U0001f1e6-\U0001f1ff])"
-    "|(?<=\U0001f3f4)[\U000e0030-\U000e007a]{3,6}\U000e007f"
+    "|(?<=\U0001f3f4)\U000e0067\U000e0062(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074|\U000e0077\U000e006c\U000e0073)\U000e007f"
 )
-# Joiners in scripts that need them, marks of direction beside letters that run so, one accent on a letter, flags.
+# Joiners in scripts that need them, marks of direction beside letters that run so, flags.
 _AT_HOME: Final = re.compile(
     f"(?<=[{_JOINING}])[\u200c\u200d]|(?<=[{_RIGHT_TO_LEFT}])[\u200e\u200f\u061c]"
-    f"|[\u200e\u200f\u061c](?=[{_RIGHT_TO_LEFT}])|(?<=\\w)[\u0300-\u0333\u0339-\u034e\u0350-\u036f]|{_FLAGS}"
+    f"|[\u200e\u200f\u061c](?=[{_RIGHT_TO_LEFT}])|{_FLAGS}"
 )
-_REVERSED: Final = re.compile("\u202e([^\u202c\u202d\u202e\n]*)[\u202c\u202d]?")  # the bidi override, UAX #9
+_ACCENTED: Final = re.compile(r"\w[\u0300-\u036f]")
+_REVERSED: Final = re.compile("\u202e([^\u202c-\u202e\u2066-\u2069\n]*)[\u202c\u202d]?")  # the bidi override, UAX #9
 _TAGS: Final = re.compile("[\U000e0020-\U000e007e]+")  # ASCII that nobody sees
 _MOSTLY_PLAIN: Final = frozenset({"Lo", "Co", "Cn", "Cs"})
-_PLAIN: Final = re.compile(r"[\x00-\x7f\xc0-\xff]*")
+_PLAIN: Final = re.compile(r"[\t\n\r\x20-\x7e\xc0-\xff]*")
 _WORD: Final = re.compile(r"\w+")
 _RUN: Final = re.compile(r"[^\s\x00-/:-@\[-`{-\x7f]+")  # letters, digits and all that is not ASCII
 _BLOCKS: Final = re.compile(r".{1,4096}\S*", re.DOTALL)  # to be replaced in one by one: that takes less memory
 _LETTER: Final = re.compile("[A-Za-z]")
 _CAPITAL: Final = re.compile(
-    "(?:LATIN LETTER SMALL CAPITAL|REGIONAL INDICATOR SYMBOL LETTER|NEGATIVE (?:CIRCLED|SQUARED) LATIN CAPITAL LETTER) ([A-Z])"
+    "(?:LATIN LETTER SMALL CAPITAL|REGIONAL INDICATOR SYMBOL LETTER|PARENTHESIZED LATIN (?:SMALL|CAPITAL) LETTER"
+    "|NEGATIVE (?:CIRCLED|SQUARED) LATIN CAPITAL LETTER) ([A-Z])"
 )
-# Single letters, each after the same one to three blanks or marks.
-_SPACED: Final = re.compile(r"(?<![^\W_])([^\W\d_])([\s._*-]{1,3})[^\W\d_](?:\2[^\W\d_])+(?![^\W_])")
-_SPACES: Final = re.compile(r"[\s._*-]+")
+_BLANKS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and a symbol, by their category
+# Single letters, each after one blank or mark, or each after the same two or three.
+_MARK: Final = r"[\s._*|/\\,+~:\u00b7\u2022\u2010-\u2015-]"
+_SPACED: Final = re.compile(
+    rf"(?<![^\W_])[^\W\d_](?:(?:{_MARK}[^\W\d_]){{2,}}|({_MARK}{{2,3}})[^\W\d_](?:\1[^\W\d_])+)(?![^\W_])"
+)
+_SPACES: Final = re.compile(f"{_MARK}+")
 _LONGEST: Final = 4  # characters that one may stand for: some stand for a whole sentence
 _REMEMBERED: Final = 1 << 15  # characters
 _SHORTEST: Final = 3  # letters; shorter words of another alphabet look like ours by chance
@@ -59,7 +65,7 @@ def prepare() -> None:
 
 def folded(text: str) -> str | None:
     """The folded reading of the text; None where its words are the same."""
-    text = _AT_HOME.sub("", text)
+    text = _ACCENTED.sub(_composed, _ACCENTED.sub(_composed, _AT_HOME.sub("", text)))
     reading = text
     if not _PLAIN.fullmatch(text):
         hidden = "".join(chr(ord(each) - 0xE0000) for each in "".join(_TAGS.findall(reading)))
@@ -68,6 +74,11 @@ def folded(text: str) -> str | None:
         reading = "".join(_RUN.sub(_in_our_alphabet, block) for block in _BLOCKS.findall(reading))
     reading = _SPACED.sub(lambda found: _SPACES.sub("", found[0]), reading)
     return None if reading == text or _has_same_words(reading, text) else reading
+
+
+def _composed(pair: re.Match[str]) -> str:
+    """A letter with its accent as one character, where there is one."""
+    return unicodedata.normalize("NFC", pair[0])
 
 
 def _has_same_words(reading: str, text: str) -> bool:
@@ -90,13 +101,15 @@ _CHARACTERS: Final = _Characters()
 
 def _replacement(character: str) -> str:
     category = unicodedata.category(character)
+    if character in _BLANKS:
+        return " "
     if INVISIBLE.match(character) or (category in ("Cf", "Cc") and not character.isspace()):
         return ""
     if category in _MOSTLY_PLAIN and not unicodedata.decomposition(character):
         return character
     name = unicodedata.name(character, "")
     if category in ("Mn", "Me") and name.startswith("COMBINING"):
-        return ""  # struck through, or a heap of accents: the first is at home and gone by now
+        return ""  # struck through, underlined, or one of a heap: an accent that belongs here is one with its letter
     if capital := _CAPITAL.fullmatch(name):
         return capital[1].lower()
     plain = unicodedata.normalize("NFKC", character)

@@ -18,7 +18,7 @@ from prescreen.errors import ConfigError
 from prescreen.model import Head
 from prescreen.rule import BLANK, METHODS, PARAM, REST, Rule, segments_of
 
-_PLAIN: Final = re.compile(r"(?:/[a-z0-9._~-]+)+")  # a path that has only one reading
+_PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")  # a path that has only one reading, letter case aside
 _REMEMBERED: Final = 2048  # paths
 _SHORT: Final = 256  # characters; a longer path is not remembered
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
@@ -47,7 +47,7 @@ class RuleSet:
         if path and not path.startswith("/"):
             return self.rules  # no honest client sends this, and no two frameworks read it alike
         if not root_path and _PLAIN.fullmatch(path):
-            _collect(self._root, path[1:].split("/"), found)
+            _collect(self._root, path[1:].lower().split("/"), found)
         else:
             for segments in _readings(path, root_path):
                 _collect(self._root, segments, found)
@@ -91,16 +91,22 @@ def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
 
 
 def _winners(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
-    """The first rule that fits to the letter, with the mount in front and without it.
+    """The first rule that fits to the letter, or but for letter case, with the mount in front and without it.
 
     With them come the earlier ones that fit only widely: their author wrote them first, and some
     framework may read them so.
     """
     if head.method not in METHODS or not _PLAIN.fullmatch(head.path):
         return ()
-    readings = _with_and_without_mount(head)
-    fitting = {rule: [bool(rule.exact.fullmatch(each)) for each in readings] for rule in rules}
-    first = {next((rule for rule in rules if fitting[rule][index]), None) for index in range(len(readings))}
+    fitting = {
+        rule: [
+            bool(exact.fullmatch(path))
+            for path in _with_and_without_mount(head)
+            for exact in (rule.exact, rule.caseless)
+        ]
+        for rule in rules
+    }
+    first = {next((rule for rule in rules if fitting[rule][index]), None) for index in range(len(fitting[rules[0]]))}
     last = max((rules.index(rule) for rule in first if rule is not None), default=-1)
     return tuple(rule for rule in rules[: last + 1] if rule in first or not any(fitting[rule]))
 

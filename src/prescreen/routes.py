@@ -11,7 +11,9 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib import import_module
+from itertools import islice
 from types import ModuleType
 from typing import Any, Final
 from urllib.parse import unquote
@@ -29,6 +31,7 @@ _BRACES: Final = re.compile(r"\{(\w+):(\w+)\([^{}]*\)\}")  # Falcon's converters
 _ANGLES: Final = re.compile(r"<(?:(\w+)(?:\([^<>]*\))?:)?(\w+)>")  # Flask's and Django's
 _INNER: Final = ("__self__", "__wrapped__", "app", "asgi_app", "wsgi_app", "application")
 _MOST_LAYERS: Final = 64
+_MOST_ROUTES: Final = 2_000  # more would hold up the start
 _MOST_SHOWN: Final = 20
 _UNSAID: Final = frozenset({"HEAD", "OPTIONS"})  # every framework adds these
 
@@ -52,14 +55,19 @@ class Route:
     @property
     def pattern(self) -> re.Pattern[str]:
         """Which paths may get here."""
-        literals, kinds = HOLE.sub("\0", self.path).split("\0"), [hole[2] for hole in HOLE.finditer(self.path)]
-        holes = [".*" if kind == "path" else "[^/]+" for kind in kinds]
-        return re.compile("".join(re.escape(text) + hole for text, hole in zip(literals, [*holes, ""], strict=True)))
+        return _pattern(self.path).fullmatch(path) is not None
 
     def heads(self, path: str) -> Iterator[Head]:
         """A request of each method, to this path."""
         for method in sorted(self.methods or {"GET", *BODY_METHODS}):
             yield Head(method, path, has_body=method in BODY_METHODS)
+
+
+@lru_cache(_MOST_ROUTES)
+def _pattern(template: str) -> re.Pattern[str]:
+    literals, kinds = HOLE.sub("\0", template).split("\0"), [hole[2] for hole in HOLE.finditer(template)]
+    holes = [".*" if kind == "path" else "[^/]+" for kind in kinds]
+    return re.compile("".join(re.escape(text) + hole for text, hole in zip(literals, [*holes, ""], strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +152,7 @@ def routes_of(app: object) -> tuple[Route, ...] | None:
     for layer in layers(app):
         for read in (_listed_routes, _url_map, _dispatched, _django, _falcon):
             if (found := read(layer)) is not None:
-                return tuple(dict.fromkeys(found))
+                return tuple(dict.fromkeys(islice(found, _MOST_ROUTES)))
     return None
 
 

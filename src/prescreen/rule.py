@@ -75,6 +75,7 @@ class Rule:
     methods: frozenset[str] = field(init=False, repr=False, compare=False)
     template: tuple[str, ...] = field(init=False, repr=False, compare=False)
     exact: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    caseless: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -94,6 +95,7 @@ class Rule:
         put(self, "methods", methods)
         put(self, "template", template)
         put(self, "exact", _exact(self.match))
+        put(self, "caseless", re.compile(self.exact.pattern, re.IGNORECASE))
         places = bool(self.json or self.form or self.query or self.text)
         if places == self.exempt:
             raise ConfigError(

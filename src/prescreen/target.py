@@ -64,7 +64,7 @@ class Targets:
         switches: dict[str, bool] = {switch: all(getattr(rule, switch) for rule in rules) for switch in SWITCHES}
         return Accepts(
             kinds=frozenset[BodyKind]().union(*(rule.kinds for rule in rules)),
-            limit=max(rule.limit or self._limits.body for rule in rules),
+            limit=min(rule.limit or self._limits.body for rule in rules),
             **switches,
         )
 

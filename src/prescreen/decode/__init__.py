@@ -46,14 +46,18 @@ def decode(head: Head, body: bytes, accepts: Accepts, limits: Limits) -> Documen
     """
     if not body:
         return Document()
-    plain = coding.gunzip(body, accepts.limit) if media.is_gzip(head, accepts) else body
+    is_packed = media.is_gzip(head, accepts)
+    plain = coding.gunzip(body, accepts.limit) if is_packed else body
     found = media.content_type(head, accepts) or _guessed(plain, accepts, limits)
+    if is_packed and found.kind != "json":
+        raise Unsupported("only JSON is taken compressed")  # what is no JSON as it is could be read as a form or a text
     if found.charset in media.ASCII and not _is_ascii(plain, found):
         raise Unreadable("the body is not ASCII, as its Content-Type says")
     is_urlencoded = found.kind == "form" and found.boundary is None
     raw = [each for each in dict.fromkeys((plain, body)) if b"=" in each and "form" in accepts.kinds]
     has_json = _has_json(plain, found, accepts, limits)
     return Document(
+        kind=found.kind,
         json=_json(plain, found, accepts, limits) if has_json else None,
         has_json=has_json,
         fields=_fields(plain, found, accepts, limits) if found.kind == "form" else (),
@@ -74,7 +78,7 @@ def query_fields(head: Head, limits: Limits) -> tuple[Field, ...]:
 
 def _guessed(body: bytes, accepts: Accepts, limits: Limits) -> MediaType:
     """What a body without a Content-Type will be read as, besides all else that the rule takes."""
-    if "json" in accepts.kinds and (len(accepts.kinds) == 1 or jsontext.may_be_json(body, limits)):
+    if accepts.kinds == {"json"} or _has_json(body, MediaType("text"), accepts, limits):
         return MediaType("json")
     return MediaType("form" if "form" in accepts.kinds else "text")
 

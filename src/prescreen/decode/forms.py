@@ -33,7 +33,7 @@ def refuse_charset(field: Field) -> None:
 
 def _field(pair: bytes) -> Field:
     name, _, value = pair.partition(b"=")
-    return Field(_name(unquoted(name[:_LONGEST_NAME])), value, is_coded=True)
+    return Field(_name(unquoted(name[:_LONGEST_NAME])), value, is_coded=True, raw_name=name)
 
 
 def _name(name: bytes) -> str:

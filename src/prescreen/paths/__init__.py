@@ -59,13 +59,14 @@ class Places:
         that is not UTF-8, Unwanted for what the rule refuses to take.
         """
         found = Harvest(limits, self._images)
-        found.take(self._everything(document, query, limits) if self.takes_all else self._in_body(document, limits))
-        if not found.has_any and document != Document():
+        found.take(self._everything(document, query, limits) if self.takes_all else self._as_declared(document, limits))
+        if not found.has_any and document.kind is not None:
             found.is_unmatched = True
             if self._on_unmatched == "reject":
                 raise Unwanted("the request has no text where its route expects it")
             if self._on_unmatched == EVERYTHING:
                 found.take(self._everything(document, query, limits))
+        found.take(self._otherwise(document, limits))
         found.take(self._query.texts(query, limits.characters))
         return found
 
@@ -75,14 +76,28 @@ class Places:
         tokens = pointer.removeprefix(document).split("/")[1:]
         return "/".join([document, *(token if self._is_known(token) else "*" for token in tokens)])
 
-    def _in_body(self, document: Document, limits: Limits) -> Iterator[Item]:
+    def _as_declared(self, document: Document, limits: Limits) -> Iterator[Item]:
+        """What is at the places in the body as its Content-Type says that it be read."""
+        if document.kind == "json":
+            yield from self._in_json(document)
+        elif document.kind == "form":
+            yield from self._form.texts(document.fields, limits.characters)
+        elif self._text and document.text:
+            yield from _plain(document.text)
+
+    def _otherwise(self, document: Document, limits: Limits) -> Iterator[Item]:
+        """What is there for readers that do not look at the Content-Type. It makes up for nothing."""
+        if document.kind != "json":
+            yield from self._in_json(document)
+        for body in document.form_like:
+            yield from self._form.spelled_out(body, limits.fields, limits.characters)
+        if self._text and document.text:
+            yield from _plain(document.text)
+
+    def _in_json(self, document: Document) -> Iterator[Item]:
         walk = Walk(self._names if self._keys else None, overlaps=self._overlaps, with_links=True)
         for path in self._queries if document.has_json else ():
             yield from walk.inside(path.select(document.json))
-        yield from self._form.texts(document.fields, limits.characters)
-        yield from self._like_form(document, limits)
-        if self._text and document.text:
-            yield from _plain(document.text)
 
     def _everything(self, document: Document, query: tuple[Field, ...], limits: Limits) -> Iterator[Item]:
         """Every string of the body, and what else is a text: member names, parameters, the names of uploads."""
@@ -92,15 +107,10 @@ class Places:
             yield from walk.inside([(document.json, None)])
         yield from self._form.texts(document.fields, limits.characters)
         yield from self._form.everything(document.fields, limits.characters, known)
-        yield from self._like_form(document, limits)
         if document.text:
             yield from _plain(document.text)
         if self.takes_all:
             yield from self._query.everything(query, limits.characters, known)
-
-    def _like_form(self, document: Document, limits: Limits) -> Iterator[Text]:
-        for body in document.form_like:
-            yield from self._form.spelled_out(body, limits.fields, limits.characters)
 
     def _is_known(self, token: str) -> bool:
         return token in self._tokens or (token.isascii() and token.isdigit() and len(token) < 6)
@@ -144,14 +154,10 @@ class Harvest:
     def _take_image(self, image: Image) -> None:
         if self._policy == "reject":
             raise Unwanted("the rule for this route does not take images")
-        is_data = image.url[:5].lower() == "data:"
         if self._policy == "moderate":
             self._ask_about(image)
-        elif not is_data:
-            # An address can be read, whatever becomes of the image that it leads to.
-            self._take_text(Text(image.pointer, image.url))
         # Four characters of base64 are three bytes.
-        if is_data and len(image.url) * 3 // 4 > self._limits.image:
+        if image.url[:5].lower() == "data:" and len(image.url) * 3 // 4 > self._limits.image:
             raise Oversize(f"an image is larger than {self._limits.image} bytes")
 
     def _ask_about(self, image: Image) -> None:

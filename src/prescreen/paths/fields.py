@@ -6,6 +6,7 @@ import html
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Final
 from urllib.parse import unquote, unquote_plus
@@ -42,16 +43,16 @@ class Fields:
             if not field.is_upload:
                 yield from _contents(f"{at}/content" if field.filenames else at, field, most)
             if known is not None and field.name not in known:
-                yield from items(at, field.name, with_links=False)
+                name = field.name.encode() if field.raw_name is None else field.raw_name
+                yield from _contents(at, replace(field, value=name), most)
 
     def spelled_out(self, body: bytes, limit: int, most: int) -> Iterator[Text]:
         """What a form reader that ignores the Content-Type would find under the named fields in any body."""
-        starts = chain([0], (found.end() for found in re.finditer(b"&", body)))
-        matches = filter(None, (self._spelled.match(body, start) for start in starts))
-        for number, match in enumerate(matches):
+        first, later = self._spelled
+        for number, match in enumerate(filter(None, chain([first.match(body)], later.finditer(body)))):
             if number >= limit:
                 raise Oversize(f"there are more than {limit} form fields")
-            name, _, value = match[0].partition(b"=")
+            name, _, value = match[0].removeprefix(b"&").partition(b"=")
             at = "" if "*" in self.names else f"/{escape(_lenient(name, most))}"
             yield Text(at, _lenient(value, most))
             yield from _recoded(at, value)
@@ -126,15 +127,21 @@ def _basename(name: str) -> str:
     return re.split(r"[/\\]", name)[-1]
 
 
-def _spellings(names: frozenset[str]) -> re.Pattern[bytes]:
-    """What finds the named fields in raw bytes, each byte of a name plain or percent-coded."""
+def _spellings(names: frozenset[str]) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """What finds the named fields in raw bytes: at their beginning, and behind an ampersand."""
+    pattern = _spelled(names)
+    return re.compile(pattern), re.compile(b"&" + pattern)
+
+
+def _spelled(names: frozenset[str]) -> bytes:
+    """A pattern for fields of these names, each byte of a name plain or percent-coded."""
     if "*" in names:
         # But for what is before the first field of a multipart form: that is judged as its parts.
-        return re.compile(rb"(?!--)[^&=]*+=[^&]*")
+        return rb"(?!--)[^&=]*+=[^&]*"
     if not names:
-        return re.compile(rb"(?!)")
+        return rb"(?!)"
     spelled = ("".join(map(_spelling, name.encode())) for name in names)
-    return re.compile(f"(?:{'|'.join(spelled)})=[^&]*".encode("latin-1"))
+    return f"(?:{'|'.join(spelled)})=[^&]*".encode("latin-1")
 
 
 def _spelling(byte: int) -> str:

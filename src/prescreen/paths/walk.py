@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ PART_NAMES: Final = frozenset({"type", "text", "role", "content", "image_url", "
 
 _ADDRESS: Final = re.compile(r"(?:https?://|data:image/)[!-~]+", re.IGNORECASE)
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+_ENDS: Final = {"png": b"IEND\xaeB`\x82", "jpg": b"\xff\xd9", "jpeg": b"\xff\xd9", "gif": b"\x3b"}
 # By the first bytes, in base64, of the formats that OpenAI's guide to images names: anything else may be prose.
 _DATA: Final = re.compile(
     r"data:image/(?:png;base64,iVBORw0KGgo|jpe?g;base64,/9j/|gif;base64,R0lGOD|webp;base64,UklGR)[A-Za-z0-9+/]+={0,2}"
@@ -29,13 +31,27 @@ _DATA: Final = re.compile(
 
 
 def items(at: str, value: str, *, with_links: bool) -> Iterator[Item]:
-    """What a string is: a text; or an image, if it is one in a `data:` URL; with `with_links`, or a link to one."""
-    if _DATA.fullmatch(value):
-        yield Image(at, value)
-    elif value and not value.isspace():
+    """What a string is: a text, unless it is a whole image in a `data:` URL; an image, too, if it looks like one.
+
+    With `with_links` a link to what is called an image is one.
+    """
+    if not value or value.isspace():
+        return
+    if not _is_whole_image(value):
         yield Text(at, value)
-        if with_links and _is_picture(value):
-            yield Image(at, value)
+    if _DATA.fullmatch(value) or (with_links and _is_picture(value)):
+        yield Image(at, value)
+
+
+def _is_whole_image(value: str) -> bool:
+    """Whether it is an image from its first byte to its last, so that no words are written in its letters' place."""
+    kind, _, data = value.partition(";base64,")
+    if not _DATA.fullmatch(value) or len(data) % 4:
+        return False
+    head, end = b64decode(data[:16]), b64decode(data[-16:])
+    if kind.endswith("webp"):
+        return int.from_bytes(head[4:8], "little") + 8 == len(data) * 3 // 4 - data[-2:].count("=")
+    return end.endswith(_ENDS[kind.removeprefix("data:image/")])
 
 
 def _is_picture(value: str) -> bool:
@@ -69,7 +85,8 @@ class Walk:
             holder, left = stack[-1]
             for value, at in left:
                 if isinstance(value, str):
-                    if holder is None or not self._is_spoken_for(holder, at, value):
+                    # A pointer costs something, and there is no limit on blanks.
+                    if not value.isspace() and (holder is None or not self._is_spoken_for(holder, at, value)):
                         yield from items(pointer(at), value, with_links=self._with_links)
                 elif value and value.__class__ in (dict, list) and not self._was_entered(value):
                     yield from self._about(value, at)
@@ -91,7 +108,7 @@ class Walk:
             return
         if self._names is not None:
             for name in container:
-                if name not in self._names:
+                if name not in self._names and not name.isspace():
                     self._names.add(name)
                     yield from items(pointer((at, name)), name, with_links=False)
         if container.get("type") in _IMAGE_PARTS:
@@ -103,9 +120,9 @@ class Walk:
             holder, name, place = part["image_url"], "url", (place, "url")
         url = holder.get(name)
         if isinstance(url, str) and url[:11].lower().startswith(("https://", "http://", "data:image/")):
-            if _ADDRESS.fullmatch(url):
-                self._spoken_for.add((id(holder), name))
             yield Image(pointer(place), url)
+            if _is_whole_image(url):
+                self._spoken_for.add((id(holder), name))
 
     def _is_spoken_for(self, holder: object, at: Chain, value: str) -> bool:
         """Whether the string is a content part's own vocabulary, or an image's URL and nothing else."""
