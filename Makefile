@@ -3,9 +3,11 @@ PYTHON ?= $(shell scripts/pythons | head -n 1)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Two at once, a file's tests in one process: they share what they start.
+TWO := --numprocesses 2 --dist loadfile
 OTHERS := $(filter-out $(PYTHON),$(shell scripts/pythons))
 
-.PHONY: demo serve test lint unit others fuzz fuzz-short bench clean
+.PHONY: demo serve test lint unit others fuzz fuzz-short bench hostile clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.examples ## both examples as real servers, and what becomes of a few requests
@@ -14,7 +16,7 @@ demo: $(VENV)/.examples ## both examples as real servers, and what becomes of a 
 serve: $(VENV)/.examples ## the FastAPI example on http://127.0.0.1:8000, to play with
 	$(BIN)/python -m uvicorn --app-dir examples/fastapi_app app:app
 
-test: lint unit others ## everything that has to pass
+test: lint unit fuzz-short others ## everything that has to pass
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -24,7 +26,7 @@ lint: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest $(TWO)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
 
@@ -33,7 +35,7 @@ others: ## the same tests on every other Python from 3.11 to 3.13 that is here
 	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	    echo "Python $$version"; \
 	    $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python .venv-$$version/.dev; \
-	    .venv-$$version/bin/python -m pytest -q -p no:cacheprovider; \
+	    .venv-$$version/bin/python -m pytest -q -p no:cacheprovider $(TWO); \
 	done
 
 MINUTES ?= 15
@@ -45,6 +47,9 @@ fuzz-short: $(VENV)/.dev ## the same for about a minute, always with the same bo
 
 bench: $(VENV)/.dev ## what prescreen costs where it has nothing to do
 	$(BIN)/python benchmarks/overhead.py
+
+hostile: $(VENV)/.dev ## what the nastiest bodies cost; writes benchmarks/HOSTILE.md
+	$(BIN)/python benchmarks/hostile.py
 
 clean:
 	rm -rf .venv .venv-* .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

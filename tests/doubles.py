@@ -1,4 +1,4 @@
-"""The two ends of a middleware: a moderator that remembers, and a client that speaks raw ASGI."""
+"""The two ends of a middleware: a moderator that remembers, and clients that speak raw ASGI and WSGI."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import anyio
 
-from prescreen import Image, Text, Verdict
+from prescreen import Decision, Head, Image, Rule, Screen, Text, Verdict
 from prescreen.asgi import App, Event
+from prescreen.drive import drive_sync
+from prescreen.model import Answer, Moderate, ReadBody, Step
 
 BAD = "seven violet lanterns"
 """What `Recorder` flags."""
@@ -99,3 +101,45 @@ class Client:
     @property
     def body(self) -> bytes:
         return b"".join(event.get("body", b"") for event in self.sent if event["type"] == "http.response.body")
+
+
+def screened(
+    rule: Rule, body: bytes = b"", *, query: bytes = b"", **headers: str
+) -> tuple[Decision, list[Text | Image]]:
+    """What a request meets under a rule, without a server, and what its moderator (a Recorder) was asked."""
+    sent = {"content_length": str(len(body))} | headers if body else headers
+    raw = tuple((name.replace("_", "-").encode(), value.encode()) for name, value in sent.items())
+    screen = Screen(rules=[rule], moderator=Recorder())
+    asked: list[Text | Image] = []
+
+    def perform(step: Step) -> Answer:
+        if isinstance(step, ReadBody):
+            return body
+        if isinstance(step, Moderate):
+            asked.extend(step.items)
+        return screen.perform_sync(step)
+
+    method, path = rule.match.split()
+    head = Head(method, path, query=query, headers=raw, has_body=bool(body))
+    return drive_sync(screen.request_flow(screen.rules.find(head), head), perform), asked
+
+
+def values(items: Iterable[Text | Image]) -> list[str]:
+    return [item.value if isinstance(item, Text) else item.url for item in items]
+
+
+def call(app: Any, given: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    """Call a WSGI app as a server does; status, headers and body of its answer."""
+    started: list[Any] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        started[:] = [int(status[:3]), {name.lower(): value for name, value in headers}]
+        return lambda data: None
+
+    answer = app(given, start_response)
+    try:
+        body = b"".join(answer)
+    finally:
+        if hasattr(answer, "close"):
+            answer.close()
+    return started[0], started[1], body

@@ -20,6 +20,7 @@ ASGI: Final[Mapping[str, tuple[str, ...]]] = {
     "uvicorn-httptools": ("uvicorn", "--http", "httptools", "--port", "{port}", "{app}"),
     "hypercorn-asyncio": ("hypercorn", "--worker-class", "asyncio", "--bind", "127.0.0.1:{port}", "{app}"),
     "hypercorn-trio": ("hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:{port}", "{app}"),
+    "granian": ("granian", "--interface", "asgi", "--port", "{port}", "{app}"),
 }
 WSGI: Final[Mapping[str, tuple[str, ...]]] = {
     "gunicorn-sync": ("gunicorn", "--bind", "127.0.0.1:{port}", "{app}"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextvars
 import json
+import threading
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -17,6 +19,7 @@ from doubles import BAD, JSON, Client, Recorder, byte_by_byte, scope, whole
 from prescreen import Action, Cause, ConfigError, Decision, Rejection, Rule, Screen, decision_of
 from prescreen.asgi import App, Event, ModerationMiddleware, Receive, Scope, Send
 from prescreen.model import DECISION_KEY
+from prescreen.paths import Places
 
 pytestmark = pytest.mark.anyio
 
@@ -110,18 +113,20 @@ async def test_a_request_without_a_rule_goes_on_with_the_same_objects(parts: dic
     assert moderator.calls == []
 
 
-@pytest.mark.parametrize("kind", ["lifespan", "websocket", "something.new"])
-async def test_other_scopes_go_on_untouched(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "path"), [("lifespan", "/chat"), ("websocket", "/other"), ("something.new", "/chat")], ids=str
+)
+async def test_other_scopes_go_on_untouched(kind: str, path: str) -> None:
     got: list[Any] = []
 
     async def app(*args: Any) -> None:
         got.extend(args)
 
     middleware, _, _ = build(app)
-    given, client = {"type": kind, "path": "/chat"}, Client([])
+    given, client = {"type": kind, "path": path}, Client([])
     await middleware(given, client.receive, client.send)
     assert got == [given, client.receive, client.send]
-    assert given == {"type": kind, "path": "/chat"}
+    assert given == {"type": kind, "path": path}
 
 
 async def test_headers_that_can_be_read_once_still_reach_the_app() -> None:
@@ -599,3 +604,108 @@ async def test_a_rejection_is_as_long_as_it_says() -> None:
     client = Client(whole(message(BAD)))
     await client.request(middleware)
     assert client.headers == {b"content-length": b"4"}
+
+
+# WebSockets
+
+
+def handshake(path: str = "/chat", **more: Any) -> dict[str, Any]:
+    given = scope(path, headers=[(b"upgrade", b"websocket")], **more) | {"type": "websocket"}
+    del given["method"]
+    return given
+
+
+@pytest.mark.parametrize("match", ["POST /chat", "/chat", "GET /chat", "POST *", "* /{room}"])
+async def test_a_websocket_on_a_ruled_path_is_refused_before_it_is_open(match: str) -> None:
+    middleware, app, moderator = build(rules=[Rule(match, json=["$.message"])])
+    client = Client([{"type": "websocket.connect"}])
+    await middleware(handshake(), client.receive, client.send)
+    assert client.sent == [{"type": "websocket.close", "code": 1008}]
+    assert (app.scopes, moderator.calls) == ([], [])
+
+
+async def test_a_server_that_can_answer_a_handshake_sends_the_rejection() -> None:
+    middleware, app, _ = build()
+    client = Client([{"type": "websocket.connect"}])
+    await middleware(handshake(extensions={"websocket.http.response": {}}), client.receive, client.send)
+    start, body = client.sent
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 415)
+    assert (body["type"], b"WebSocket" in body["body"]) == ("websocket.http.response.body", True)
+    assert app.scopes == []
+
+
+@pytest.mark.parametrize(
+    ("options", "action"),
+    [
+        ({"rules": [Rule("/chat", json="$.message", on_unreadable="allow")]}, Action.ALLOW),
+        ({"rules": [Rule("/chat", json="$.message", on_unreadable="flag")]}, Action.FLAG),
+        ({"mode": "monitor"}, Action.REJECT),
+        ({"rules": [Rule("GET /chat", exempt=True), CHAT]}, None),
+        ({"rules": [Rule("/other", json="$.message")]}, None),
+        ({"mode": "off"}, None),
+    ],
+    ids=str,
+)
+async def test_a_websocket_passes_untouched_where_a_rule_says_so(options: Any, action: Action | None) -> None:
+    got: list[Any] = []
+
+    async def app(*args: Any) -> None:
+        got.extend(args)
+
+    middleware, _, _ = build(app, **options)
+    given, client = handshake(), Client([])
+    await middleware(given, client.receive, client.send)
+    assert got == [given, client.receive, client.send]
+    decision = given.get(DECISION_KEY)
+    assert (decision and decision.action) == action
+
+
+# Large bodies
+
+
+@pytest.mark.parametrize(("size", "is_elsewhere"), [(1_000, False), (100_000, True)])
+async def test_a_large_body_is_read_outside_the_event_loop(size: int, is_elsewhere: bool, monkeypatch: Any) -> None:
+    places: list[bool] = []
+    harvest = Places.harvest
+
+    def remember(self: Places, *args: Any) -> Any:
+        places.append(threading.current_thread() is not threading.main_thread())
+        return harvest(self, *args)
+
+    monkeypatch.setattr(Places, "harvest", remember)
+    middleware, app, moderator = build()
+    body = json.dumps({"message": "hi", "x": "y" * size}).encode()
+    assert await Client(whole(body)).request(middleware) == 200
+    assert (places, app.bodies, moderator.seen) == ([is_elsewhere], [body], ["hi"])
+
+
+async def test_a_plain_upload_takes_little_more_memory_than_its_body() -> None:
+    piece = bytes(range(256)) * 1024
+    head = b'--BND\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+    pieces = [head, *[piece] * 64, b'\r\n--BND\r\nContent-Disposition: form-data; name="note"\r\n\r\nhi\r\n--BND--\r\n']
+
+    class Upload(Client):
+        async def receive(self) -> Event:
+            self.received += 1
+            last = self.received == len(pieces)
+            return {"type": "http.request", "body": bytes(bytearray(pieces[self.received - 1])), "more_body": not last}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        sizes.append(len((await receive())["body"]))
+        for event in OK:
+            await send(event)
+
+    sizes: list[int] = []
+    rule = Rule("POST /chat", form="note", json="$.note", max_body="20MiB")
+    middleware, _, moderator = build(app, rules=[rule])
+    client = Upload([])
+    tracemalloc.start()
+    try:
+        assert (
+            await client.request(middleware, headers=[(b"content-type", b"multipart/form-data; boundary=BND")]) == 200
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (sizes, moderator.seen) == ([sum(map(len, pieces))], ["hi"])
+    assert peak < 1.2 * sizes[0] + (1 << 20)

@@ -154,7 +154,7 @@ def test_the_defaults_are_the_careful_ones() -> None:
     assert found.mode is Mode.ENFORCE
     assert found.on_error is Action.REJECT
     assert (found.deadline, found.receive_timeout) == (2.0, 30.0)
-    assert found.limits == Limits(1 << 20, 64, 50_000, 1_000, 100, 4_096, 256, 16, 100_000)
+    assert found.limits == Limits(1 << 20, 64, 50_000, 1_000, 100, 4_096, 256, 16, 100_000, 20_000_000)
     assert (found.rejection.format, found.rejection.status) == ("problem", 400)
     assert found.policy == Policy()
     assert found.rules == ()
@@ -309,9 +309,9 @@ def test_what_a_rule_works_out_for_itself_is_no_key_and_no_advice(read: Load, na
 def test_a_bad_path_is_named_by_its_rule_and_place() -> None:
     rules = [Rule("POST /a", json="$.a"), Rule("POST /b", json=["$.a", "$.b["])]
     with pytest.raises(ConfigError, match="is not a JSONPath") as caught:
-        Targets(rules)
+        Targets(rules, Limits())
     assert caught.value.key == "rules[1].json[1]"
-    assert Targets(rules[:1]).of((rules[0],)).name == "POST /a"
+    assert Targets(rules[:1], Limits()).of((rules[0],)).name == "POST /a"
 
 
 @pytest.mark.parametrize(

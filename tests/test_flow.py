@@ -46,6 +46,7 @@ from prescreen.model import (
     Step,
     Text,
     Verdict,
+    Work,
 )
 from prescreen.policy import Policy
 from prescreen.rule import Rule
@@ -62,7 +63,7 @@ BAD: Final = Verdict(flagged=True, categories={"violence": True}, scores={"viole
 
 def plan(rule: Rule = CHAT, **changes: Any) -> Plan:
     options: dict[str, Any] = {
-        "targets": Targets([rule]),
+        "targets": Targets([rule], Limits()),
         "policy": Policy(),
         "limits": Limits(),
         "mode": Mode.ENFORCE,
@@ -81,12 +82,28 @@ def head(body: bytes = b"", content_type: bytes = b"application/json", query: by
     return Head("POST", "/chat", query=query, headers=tuple((name.encode(), each) for name, each in headers.items()))
 
 
+def begin(flow: Flow[Decision]) -> Step:
+    return past_work(flow, next(flow))
+
+
+def past_work(flow: Flow[Decision], step: Step) -> Step:
+    """The first step that needs more than doing: what is only work is done here."""
+    while isinstance(step, Work):
+        try:
+            answer = step.run()
+        except RequestError as error:
+            step = flow.throw(error)
+        else:
+            step = flow.send(answer)
+    return step
+
+
 def play(flow: Flow[Decision], *answers: Answer | Exception) -> tuple[Decision, list[Step]]:
     """Run a flow to its end on these answers, errors thrown in; its decision and its steps."""
-    steps = [next(flow)]
+    steps = [begin(flow)]
     for answer in answers:
         try:
-            steps.append(flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer))
+            steps.append(past_work(flow, flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)))
         except StopIteration as end:
             decision: Decision = end.value
             return decision, steps
@@ -114,7 +131,7 @@ def test_a_request_is_read_then_moderated_then_reported_then_decided() -> None:
     body = message()
     flow = screen_request(plan(), (CHAT,), head(body))
     assert next(flow) == ReadBody(limit=2000, timeout=30.0)
-    assert flow.send(body) == Moderate((Text("/message", PHRASE),), 2.0)
+    assert past_work(flow, flow.send(body)) == Moderate((Text("/message", PHRASE),), 2.0)
     report = flow.send([BAD])
     assert isinstance(report, Report)
     with pytest.raises(StopIteration) as end:
@@ -207,7 +224,9 @@ def test_the_query_is_read_only_by_a_rule_that_names_it() -> None:
 
 def test_a_rule_without_a_limit_of_its_own_takes_the_screens() -> None:
     rule = Rule("POST /chat", json="$.message")
-    assert next(screen_request(plan(rule, limits=Limits(body=77)), (rule,), head())) == ReadBody(77, 30.0)
+    assert next(screen_request(plan(rule, targets=Targets([rule], Limits(body=77))), (rule,), head())) == ReadBody(
+        77, 30.0
+    )
 
 
 # Requests that cannot be screened
@@ -403,7 +422,7 @@ def test_texts_are_judged_without_a_request() -> None:
 def test_items_that_change_later_are_judged_as_they_were() -> None:
     items: list[Item] = [Text("", PHRASE)]
     flow = screen_items(plan(), items)
-    moderate = next(flow)
+    moderate = begin(flow)
     items.clear()
     assert moderate == Moderate((Text("", PHRASE),), 2.0)
 
@@ -433,9 +452,9 @@ def test_a_flow_that_is_closed_asks_for_nothing_more(answered: int) -> None:
     body = message()
     answers: list[Answer] = [body, [BAD], None]
     flow = screen_request(plan(), (CHAT,), head(body))
-    next(flow)
+    begin(flow)
     for answer in answers[:answered]:
-        flow.send(answer)
+        past_work(flow, flow.send(answer))
     flow.close()  # raises where a generator goes on
     with pytest.raises(StopIteration):
         next(flow)
@@ -570,6 +589,8 @@ def test_the_flow_of_a_request_runs_on_a_driver() -> None:
         if isinstance(step, Report):
             reports.append(step.record)
             return None
+        if isinstance(step, Work):
+            return step.run()
         return body if isinstance(step, ReadBody) else [BAD]
 
     decision = drive_sync(screen_request(plan(), (CHAT,), head(body)), perform)
@@ -700,15 +721,15 @@ def test_what_a_moderator_refuses_to_judge_never_passes(on_error: Action) -> Non
 def test_several_rules_together_take_what_each_takes_and_are_as_strict_as_the_strictest() -> None:
     lax = Rule("POST /chat", json="$.message", on_unreadable="allow", max_body="1KiB")
     strict = Rule("POST /{room}", form="title", max_body="2KiB")
-    together = Targets([lax, strict]).of((lax, strict))
+    together = Targets([lax, strict], Limits()).of((lax, strict))
     assert together.name == "POST /chat + POST /{room}"
-    assert together.kinds == {"json", "form"}
+    assert together.accepts.kinds == {"json", "form"}
     assert (together.on_unreadable, together.on_oversize) == (Action.REJECT, Action.REJECT)
-    assert together.max_body == 2048
+    assert together.accepts.limit == 2048
     unlimited = Rule("POST *", json="$.other")
-    assert Targets([lax]).of((lax, unlimited)).max_body is None
+    assert Targets([lax], Limits()).of((lax, unlimited)).accepts.limit == Limits().body
     flow = screen_request(plan(lax), (lax, unlimited), head(b'{"message": "one", "other": "two"}'))
     next(flow)
-    step = flow.send(b'{"message": "one", "other": "two"}')
+    step = past_work(flow, flow.send(b'{"message": "one", "other": "two"}'))
     assert isinstance(step, Moderate)
     assert [item.value for item in step.items if isinstance(item, Text)] == ["one", "two"]

@@ -14,7 +14,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from fake_openai import CATEGORIES, FLAGGED_SCORE, FakeOpenAI, Step, delay, status
+from fake_openai import CATEGORIES, FLAGGED_SCORE, FakeOpenAI, Result, Step, altered, delay, status
 from prescreen import Action, Cause, ConfigError, Decision, Image, Policy, Screen, Text
 from prescreen.model import Item
 from prescreen.moderators.openai import OpenAIModerator
@@ -227,7 +227,7 @@ async def test_half_an_emoji_does_not_hide_the_text_around_it(
 
 
 async def test_any_other_text_arrives_as_it_is(check: Check, screen: Screen, service: FakeOpenAI) -> None:
-    texts = ["", " ", "a\x00b\r\n", "naïve \u2013 \u2018quoted\u2019", "\U0001f3ee", '{"input": "x"}', "x" * 100_000]
+    texts = ["", " ", "a\x00b\r\n", "naïve \u2013 \u2018quoted\u2019", "\U0001f3ee", '{"input": "x"}', "x" * 5_000]
 
     await check(screen, [Text(f"/{number}", text) for number, text in enumerate(texts)])
 
@@ -819,3 +819,62 @@ def test_without_the_sdk_the_error_says_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert "pip install 'openai>=2,<4'" in done.stdout
+
+
+# Long texts, many texts, and what is said of images.
+
+
+async def test_a_long_text_is_judged_in_pieces_wherever_the_bad_words_are(
+    check: Check, screen: Screen, service: FakeOpenAI
+) -> None:
+    for before in (0, 6_000, 14_000):
+        text = f"{'quiet ' * (before // 6)}{TOLD} {'quiet ' * 2_000}"
+        decision = await check(screen, text)
+        assert hits(decision) == [("", "violence")]
+    asked = [piece for call in service.inputs() for piece in call]
+    assert len(asked) > 9
+    assert all(len(piece) <= 5_000 for piece in asked)
+
+
+async def test_more_than_one_call_can_carry_goes_in_several(check: Check, screen: Screen, service: FakeOpenAI) -> None:
+    texts = [f"{number:04} {'quiet ' * 800}" for number in range(20)]
+    assert_clean(await check(screen, [Text(f"/{number}", text) for number, text in enumerate(texts)]))
+    calls = service.inputs()
+    assert len(calls) > 1
+    assert all(sum(map(len, call)) <= 32_000 for call in calls)
+    assert sorted(piece for call in calls for piece in call) == texts
+
+
+def text_only(result: Result) -> None:
+    """As OpenAI answers for an image: a score of 0 in categories that it holds only against texts."""
+    result["categories"] |= {"hate": False, "violence": False}
+    result["category_scores"] |= {"hate": 0.0, "violence": 0.0}
+    result["category_applied_input_types"] = {"hate": [], "violence": ["image"]}
+
+
+async def test_no_category_that_is_only_for_texts_is_claimed_for_an_image(
+    check: Check, build: Build, service: FakeOpenAI
+) -> None:
+    policy = Policy(thresholds={"hate": 0.0, "violence": 0.0})
+    for change in (text_only, lambda result: result.pop("category_applied_input_types", None)):
+        service.script(altered(change))
+        assert hits(await check(build(policy=policy), [Image("/0", PICTURE)])) == [("/0", "violence")]
+    service.script(altered(text_only))
+    assert ("/0", "hate") in hits(await check(build(policy=policy), [Text("/0", QUIET)]))
+
+
+async def test_a_hit_counts_for_an_image_whatever_the_answer_says_of_its_kind(
+    check: Check, screen: Screen, service: FakeOpenAI
+) -> None:
+    def change(result: Result) -> None:
+        result["flagged"] = result["categories"]["hate"] = True
+        result["category_applied_input_types"] = {name: ["text"] for name in result["categories"]}
+
+    service.script(altered(change))
+    assert hits(await check(screen, [Image("/0", PICTURE)])) == [("/0", "hate")]
+
+
+@pytest.mark.parametrize("longest", [0, 99, "5000", True])
+def test_a_limit_that_holds_no_sentence_is_a_configuration_error(longest: Any) -> None:
+    with pytest.raises(ConfigError, match="max_characters"):
+        Screen(moderator="openai", moderators={"openai": {"api_key": KEY, "max_characters": longest}})

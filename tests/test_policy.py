@@ -210,3 +210,13 @@ def test_a_category_that_the_moderator_never_reports_is_refused(policy: Policy, 
 def test_categories_that_the_moderator_reports_are_taken() -> None:
     policy = Policy(thresholds={"*": 0.5, "hate": 0.1}, actions={"*": Action.FLAG}, ignore=["violence"])
     policy.check_categories(KNOWN)
+
+
+def test_of_several_readings_of_one_place_the_worst_counts() -> None:
+    items = [Text("/a", "one"), Text("/a", "two"), Text("/a", "three"), Text("/b", "four")]
+    verdicts = [
+        Verdict(flagged=True, categories={"violence": True}, scores={"violence": score})
+        for score in (0.7, 0.9, 0.8, 0.6)
+    ]
+    reasons = Policy().reasons(items, verdicts)
+    assert [(reason.pointer, reason.score) for reason in reasons] == [("/a", 0.9), ("/b", 0.6)]

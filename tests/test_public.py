@@ -48,6 +48,7 @@ NAMES: Final = [
     "Text",
     "Unreadable",
     "Unsupported",
+    "Unwanted",
     "Verdict",
     "decision_of",
 ]
@@ -103,6 +104,7 @@ TREE: Final[dict[type[Exception], list[type[Exception]]]] = {
         errors.Unreadable,
         errors.Unsupported,
         errors.Oversize,
+        errors.Unwanted,
         errors.Incomplete,
         errors.LengthRequired,
         errors.Slow,

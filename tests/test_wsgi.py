@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doubles import BAD, Recorder
+from doubles import BAD, Recorder, call
 from prescreen import Action, Cause, Rejections, Rule, decision_of
 from prescreen.model import DECISION_KEY
 from prescreen.wsgi import ModerationMiddleware
@@ -71,22 +71,6 @@ def environ(body: Any = b"", **more: Any) -> dict[str, Any]:
     found |= more
     setup_testing_defaults(found)
     return {key: value for key, value in found.items() if value is not None}
-
-
-def call(app: Any, given: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
-    started: list[Any] = []
-
-    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        started[:] = [int(status[:3]), {name.lower(): value for name, value in headers}]
-        return lambda data: None
-
-    answer = app(given, start_response)
-    try:
-        body = b"".join(answer)
-    finally:
-        if hasattr(answer, "close"):
-            answer.close()
-    return started[0], started[1], body
 
 
 def build(app: Any = None, moderator: Any = None, **options: Any) -> tuple[ModerationMiddleware, Any, Recorder]:
@@ -440,3 +424,19 @@ def test_any_bytes_in_any_pieces_arrive_as_sent(body: bytes, piece: int, ends: b
     stream = Terminated(body, piece) if ends else Stream(body, piece)
     assert call(middleware, environ(body, **{"wsgi.input": stream, "wsgi.input_terminated": ends}))[0] == 200
     assert app.bodies == [body]
+
+
+# WebSockets
+
+
+@pytest.mark.parametrize(("match", "status"), [("POST /chat", 415), ("GET /chat", 415), ("GET /other", 200)])
+def test_a_websocket_on_a_ruled_path_is_refused(match: str, status: int) -> None:
+    def app(given: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return [b"open"]
+
+    moderator = Recorder()
+    middleware = ModerationMiddleware(app, rules=[Rule(match, json="$.message")], moderator=moderator)
+    given = environ(b"", REQUEST_METHOD="GET", HTTP_UPGRADE="WebSocket", HTTP_CONNECTION="Upgrade")
+    assert call(middleware, given)[0] == status
+    assert moderator.calls == []

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Slow,
         Unreadable,
         Unsupported,
+        Unwanted,
     )
     from prescreen.lookup import decision_of
     from prescreen.model import (
@@ -81,12 +82,13 @@ __all__ = [
     "Text",
     "Unreadable",
     "Unsupported",
+    "Unwanted",
     "Verdict",
     "decision_of",
 ]
 
 _HOMES = {
-    "prescreen.errors": "BadVerdict ClientGone ConfigError Incomplete LengthRequired ModeratorBusy ModeratorDown ModeratorError ModeratorRefused ModeratorTimeout Oversize PrescreenError RequestError Slow Unreadable Unsupported",
+    "prescreen.errors": "BadVerdict ClientGone ConfigError Incomplete LengthRequired ModeratorBusy ModeratorDown ModeratorError ModeratorRefused ModeratorTimeout Oversize PrescreenError RequestError Slow Unreadable Unsupported Unwanted",
     "prescreen.lookup": "decision_of",
     "prescreen.rule": "Rule",
     "prescreen.model": "Action Cause Decision Head Image Mode Reason Record Rejection Text Verdict",

@@ -6,6 +6,7 @@ disconnect, touch a request that no rule is about, cancel a pending `receive` an
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from prescreen.drive import drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
 from prescreen.match import choose
 from prescreen.model import DECISION_KEY, Answer, Decision, Head, Mode, ReadBody, Step
+from prescreen.routes import announce
 from prescreen.rule import Rule
 from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
 
@@ -60,7 +62,9 @@ class ModerationMiddleware:
             raise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
+            announce(self.screen.rules, scope.get("app", self.app))
+        if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
         rules = self.screen.rules.on_path(scope["path"], scope.get("root_path", ""))
         if not rules:
@@ -74,6 +78,8 @@ class ModerationMiddleware:
         rules = choose(on_path, head)
         if not rules or is_screened(scope.get(SCREENED_KEY), Screened(self.screen, rules, head, receive)):
             return await self.app(scope, receive, send)
+        if head.is_websocket:
+            return await self._handshake(rules, head, scope, receive, send)
         # What is decided on is what goes downstream; a server may add trailers to its own list.
         scope["headers"] = [(bytes(name), bytes(value)) for name, value in headers]
         incoming = _Incoming(receive, head.declared_length)
@@ -90,20 +96,34 @@ class ModerationMiddleware:
         scope[SCREENED_KEY] = Screened(self.screen, rules, head, replay)
         return await self.app(scope, replay, watched)
 
+    async def _handshake(self, rules: tuple[Rule, ...], head: Head, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket: its messages cannot be screened, so `on_unreadable` decides whether it may be opened."""
+        decision = await drive(self.screen.request_flow(rules, head), self.screen.perform)
+        scope[DECISION_KEY] = decision
+        if not decision.is_rejected:
+            return await self.app(scope, receive, send)
+        await receive()  # websocket.connect; only then may it be answered
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            return await send({"type": "websocket.close", "code": 1008})
+        return await self._answer(decision, head, send, "websocket.http.response", [])
+
     async def _perform(self, incoming: _Incoming, step: Step) -> Answer:
         return await incoming.read(step) if isinstance(step, ReadBody) else await self.screen.perform(step)
 
     async def _reject(self, decision: Decision, head: Head, incoming: _Incoming, send: Send, scope: Scope) -> None:
-        accept = b",".join(head.all(b"accept")).decode("latin-1")
-        rejection = self.screen.rejection(decision, accept)
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in rejection.headers.items()]
         # A client that waits for "100 Continue" has sent nothing yet: refuse it without an upload.
         is_clean = incoming.is_complete or (not head.all(b"expect") and await incoming.drain())
-        if not is_clean and scope.get("http_version", "1.1").startswith("1"):
-            headers.append((b"connection", b"close"))
+        is_last = not is_clean and scope.get("http_version", "1.1").startswith("1")
+        await self._answer(decision, head, send, "http.response", [(b"connection", b"close")] if is_last else [])
+
+    async def _answer(
+        self, decision: Decision, head: Head, send: Send, event: str, extra: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        rejection = self.screen.rejection(decision, b",".join(head.all(b"accept")).decode("latin-1"))
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in rejection.headers.items()]
         body = b"" if head.method == "HEAD" else rejection.body
-        await send({"type": "http.response.start", "status": rejection.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await send({"type": f"{event}.start", "status": rejection.status, "headers": [*headers, *extra]})
+        await send({"type": f"{event}.body", "body": body, "more_body": False})
 
 
 class _Incoming:
@@ -113,7 +133,7 @@ class _Incoming:
         self.is_complete = False
         self._receive = receive
         self._declared = declared
-        self._body = bytearray()
+        self._body = io.BytesIO()  # gives its bytes away without another copy
         self._pending: Event | None = None
         self._is_gone = False
 
@@ -121,14 +141,14 @@ class _Incoming:
         """The whole body. Raises Oversize, Slow, Incomplete, ClientGone."""
         with move_on_after(step.timeout) as scope:
             while not self.is_complete:
-                self._body += await self._next()
-                if len(self._body) > step.limit:
+                self._body.write(await self._next())
+                if self._body.tell() > step.limit:
                     raise Oversize(f"the body is over the limit of {step.limit} bytes")
         if scope.cancelled_caught:
             raise Slow(f"the body did not arrive within {step.timeout:g} seconds")
-        if self._declared not in (None, len(self._body)):
-            raise Incomplete(f"the body is {len(self._body)} bytes long, not {self._declared} as declared")
-        return bytes(self._body)
+        if self._declared not in (None, self._body.tell()):
+            raise Incomplete(f"the body is {self._body.tell()} bytes long, not {self._declared} as declared")
+        return self._body.getvalue()
 
     async def drain(self) -> bool:
         """Take in the rest, within bounds, so that the client gets to read our answer; whether all came."""
@@ -140,9 +160,9 @@ class _Incoming:
 
     def handed_on(self, send: Send) -> tuple[Receive, Send]:
         """The app's `receive` and `send`; the server's own where nothing has been read."""
-        if not (self._body or self.is_complete or self._is_gone):
+        if not (self._body.tell() or self.is_complete or self._is_gone):
             return self._receive, send
-        body, self._body = bytes(self._body), bytearray()
+        body, self._body = self._body.getvalue(), io.BytesIO()
         self._pending = {"type": "http.request", "body": body, "more_body": not self.is_complete}
 
         async def receive() -> Event:
@@ -180,14 +200,16 @@ def _head(scope: Scope, given: Iterable[Sequence[bytes]]) -> Head:
     query = scope.get("query_string", b"")
     names = {name for name, _ in headers}
     return Head(
-        method=scope["method"],
+        method=scope.get("method", "GET"),
         path=scope["path"],
         root_path=scope.get("root_path", ""),
         query=query.encode("latin-1", "replace") if isinstance(query, str) else query,
         headers=headers,
-        # HTTP/2 and later need no header to announce a body.
-        has_body=b"transfer-encoding" in names
+        # HTTP/2 and later need no header to announce a body; a WebSocket has its messages.
+        has_body=scope["type"] == "websocket"
+        or b"transfer-encoding" in names
         or any(name == b"content-length" and value != b"0" for name, value in headers)
         or not scope.get("http_version", "1.1").startswith("1"),
         has_coded_slash=b"%2f" in (scope.get("raw_path") or b"").lower(),
+        is_websocket=scope["type"] == "websocket",
     )

@@ -1,12 +1,15 @@
-"""What a body is once it has been read, and how much of it we take."""
+"""What a body may be, what it is once it has been read, and how much of it we take."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Final
 
 from prescreen.errors import ConfigError
+from prescreen.model import BodyKind
 from prescreen.units import size
 
 _DEEPEST: Final = 90  # jsonpath-rfc9535 descends 100 levels, the standard library's reader about 1,000
@@ -16,9 +19,10 @@ _DEEPEST: Final = 90  # jsonpath-rfc9535 descends 100 levels, the standard libra
 class Limits:
     """How much of one request is taken; more is Oversize (413).
 
-    `body` is in bytes (or like "1MiB"). `nodes` counts JSON values, `fields` form fields or query parameters,
-    `parts` multipart parts, `part_head` the bytes of one part's headers, `texts`, `images` and
-    `characters` what goes to the moderator (an image is a call of its own). JSON deeper than `depth` is Unreadable. Raises ConfigError.
+    `body`, `part_head` and `image` are in bytes (or like "1MiB"). `nodes` counts JSON values (an empty list or object twice), `fields` form fields or
+    query parameters, `parts` multipart parts, `part_head` is for one part's headers, `texts`, `images` and `characters`
+    count what is found at a rule's places (an image is a call of its own), `image` bounds one `data:` image, decoded
+    (20 MB is OpenAI's limit, by its moderation guide). JSON deeper than `depth` is Unreadable. Raises ConfigError.
     """
 
     body: int = 1 << 20
@@ -30,11 +34,12 @@ class Limits:
     texts: int = 256
     images: int = 16
     characters: int = 100_000
+    image: int = 20_000_000
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
-            if each.name in ("body", "part_head"):
+            if each.name in ("body", "part_head", "image"):
                 value = _bytes(each.name, value)
                 object.__setattr__(self, each.name, value)
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
@@ -51,16 +56,38 @@ def _bytes(key: str, value: object) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """One form field, query parameter or multipart part; `filename` is None unless it is a file.
+class Accepts:
+    """What a route takes: kinds of body, at most `limit` bytes, and which of four honest exceptions.
 
-    `value` is as it was sent: `is_coded` says whether it is percent-coded (`unquoted` undoes that).
+    `decode_content` takes gzip, `allow_preamble` a line of prose before the first multipart boundary, `allow_untyped`
+    a body without a Content-Type, `allow_utf16` JSON in UTF-16 or UTF-32.
+    """
+
+    kinds: frozenset[BodyKind]
+    limit: int = 1 << 20
+    decode_content: bool = False
+    allow_preamble: bool = False
+    allow_untyped: bool = False
+    allow_utf16: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One form field, query parameter or multipart part; `filenames` is () unless it is a file.
+
+    `value` is as it was sent: `is_coded` says whether it is percent-coded (`unquoted` undoes that). A file has
+    more than one name where its sender gave `filename*` beside `filename` (RFC 6266, section 4.3).
     """
 
     name: str
-    value: bytes
-    filename: str | None = None
+    value: bytes | memoryview
+    filenames: tuple[str, ...] = ()
     is_coded: bool = False
+
+    @property
+    def is_upload(self) -> bool:
+        """Whether every reader takes it for a file: some take one for a field that has no name, or an odd one."""
+        return bool(self.filenames) and all(name.strip() and not {'"', "\\"} & set(name) for name in self.filenames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +95,18 @@ class Document:
     """A body as read: a JSON value, form fields, a plain text, several of these, or nothing at all.
 
     A body that a rule's readers could take for more than one kind has a reading of each. `json` may
-    itself be None (the JSON `null`), so `has_json` says whether there is one. `form_like` is the
-    body where it is no URL-encoded form and a reader might take it for one all the same.
+    itself be None (the JSON `null`), so `has_json` says whether there is one. `form_like` holds what is
+    no URL-encoded form and what a reader might take for one all the same.
     """
 
     json: object = None
     has_json: bool = False
     fields: tuple[Field, ...] = ()
-    form_like: bytes | None = None
+    form_like: tuple[bytes, ...] = ()
     text: str | None = None
 
 
-_CODED: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
+_CODED: Final = re.compile(rb"(?:%[0-9A-Fa-f]{2})++")
 
 
 def unquoted(raw: bytes) -> bytes:
@@ -89,3 +116,17 @@ def unquoted(raw: bytes) -> bytes:
 
 def _decoded(run: re.Match[bytes]) -> bytes:
     return bytes.fromhex(run[0].replace(b"%", b"").decode("ascii"))
+
+
+# A string literal; an unterminated one is taken up to the end, so that no start is scanned twice.
+_STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
+
+
+def escaped_strings(text: str) -> Iterator[str]:
+    """Every JSON string with an escape in it, wherever it stands in the text, as a JSON reader reads it."""
+    for literal in _STRING.findall(text) if "\\" in text else ():
+        if "\\" in literal:
+            try:
+                yield json.loads(literal, strict=False)
+            except ValueError:
+                continue  # no reader takes it

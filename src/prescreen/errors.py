@@ -6,6 +6,7 @@
     │   ├── Unreadable         its body has no certain reading
     │   ├── Unsupported        its body is of a kind that the rule does not name
     │   ├── Oversize           it is over a limit
+    │   ├── Unwanted           the rule says that requests like it are not taken
     │   ├── Incomplete         it ended before its declared end
     │   ├── LengthRequired     its end cannot be known (WSGI only)
     │   └── Slow               its body did not arrive in time (ASGI only)
@@ -83,6 +84,12 @@ class Oversize(RequestError):
     """The request is over a limit."""
 
     cause = Cause.OVERSIZE
+
+
+class Unwanted(RequestError):
+    """It can be read, and is what the rule says not to take: an image, or a request without a text."""
+
+    cause = Cause.UNWANTED
 
 
 class Incomplete(RequestError):

@@ -85,7 +85,7 @@ def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
     named = [rule for rule in screening if rule.names_method(head.method)]
     if not named:
         # A handler that takes any method reads this body and query, too.
-        has_text = head.has_body or (head.query and any(rule.query or rule.form for rule in screening))
+        has_text = head.has_body or (head.query and any(rule.reads_query for rule in screening))
         return tuple(screening) if has_text else ()
     return _winners(named, head) or tuple(named)
 
@@ -198,7 +198,8 @@ def _unmounted(segments: Sequence[str], root: Sequence[str]) -> Sequence[str]:
 
 def _is_exempt(rule: Rule, head: Head) -> bool:
     """Exactly this route and no spelling of another: method, case and slashes to the letter."""
-    if rule.methods and (head.method not in rule.methods or (head.has_body and head.method in _BODILESS)):
+    has_odd_body = head.has_body and head.method in _BODILESS and not head.is_websocket
+    if rule.methods and (head.method not in rule.methods or has_odd_body):
         return False
     if not head.path.isprintable() or _UNSAFE_EXEMPT.search(head.path) or head.has_coded_slash:
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from os import urandom
@@ -22,6 +22,8 @@ class Action(StrEnum):
 
 ActionName = Literal["allow", "flag", "reject"]
 BodyKind = Literal["json", "form", "text"]
+Unmatched = Literal["all", "pass", "reject"]
+ImagePolicy = Literal["moderate", "reject", "ignore"]
 
 
 class Mode(StrEnum):
@@ -43,6 +45,7 @@ class Cause(StrEnum):
     UNREADABLE = "unreadable"
     UNSUPPORTED = "unsupported"
     OVERSIZE = "oversize"
+    UNWANTED = "unwanted"
     INCOMPLETE = "incomplete"
     LENGTH_REQUIRED = "length_required"
     SLOW = "slow"
@@ -56,7 +59,8 @@ class Head:
 
     `path` is percent-decoded, as the server gives it; `root_path` is the mount (ASGI `root_path`,
     WSGI `SCRIPT_NAME`); `query` is the raw query string; header names are lower-case. `has_body`
-    is True where a body may follow, `has_coded_slash` where the path was sent with a `%2F` in it.
+    is True where a body may follow, `has_coded_slash` where the path was sent with a `%2F` in it,
+    `is_websocket` where messages will follow that are no body.
     """
 
     method: str
@@ -66,6 +70,7 @@ class Head:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     has_body: bool = True
     has_coded_slash: bool = False
+    is_websocket: bool = False
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of the header `name` (lower-case), in order."""
@@ -174,8 +179,9 @@ class Rejection:
 class Record:
     """The trace of one decision. It holds no text; `latency` is the moderator's, in seconds.
 
-    `places` are the reasons' pointers with every name that the configuration does not itself
-    contain masked as `*`, because a client chooses the names in its documents.
+    `texts` and `images` count what the moderator was asked, other readings of the same text included. `places` are
+    the reasons' pointers with every name that the configuration does not itself contain masked as `*`, because a
+    client chooses the names in its documents. `unmatched` says that a body had nothing at its rule's places.
     """
 
     decision: Decision
@@ -185,6 +191,7 @@ class Record:
     images: int = 0
     latency: float = 0.0
     places: tuple[str, ...] = ()
+    unmatched: bool = False
 
 
 # The flow's wishes. A driver performs each and sends the answer named in its docstring.
@@ -214,11 +221,22 @@ class Moderate:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """Do this, which takes time in proportion to `size` bytes. Answer: what it returns. Throws what it raises.
+
+    `run` does no I/O. Where nothing else could happen meanwhile, as in an event loop, a large piece belongs in a thread.
+    """
+
+    run: Callable[[], object]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Put the decision on record. Answer: None."""
 
     record: Record
 
 
-Step = ReadBody | Moderate | Report
-Answer = bytes | Sequence[Verdict] | None
+Step = ReadBody | Work | Moderate | Report
+Answer = object

@@ -59,12 +59,18 @@ class Policy:
                     raise ConfigError(f'policy.{key}."{name}"', f"the moderator has no category {name!r}; {hint}")
 
     def reasons(self, items: Sequence[Item], verdicts: Sequence[Verdict]) -> tuple[Reason, ...]:
-        """Every hit, in the order of the items; one verdict for each item."""
-        return tuple(
-            Reason(category, item.pointer, verdict.scores.get(category), self._action(category))
-            for item, verdict in zip(items, verdicts, strict=True)
-            for category in self._hits(verdict)
-        )
+        """Every hit, in the order of the items; one verdict for each item.
+
+        Of several at one place (pieces of a text, its readings) the worst stands for all.
+        """
+        found: dict[tuple[str, str], Reason] = {}
+        for item, verdict in zip(items, verdicts, strict=True):
+            for category in self._hits(verdict):
+                reason = Reason(category, item.pointer, verdict.scores.get(category), self._action(category))
+                known = found.get((item.pointer, category))
+                if known is None or (known.score or 0) < (reason.score or 0):
+                    found[item.pointer, category] = reason
+        return tuple(found.values())
 
     def conclude(self, reasons: Sequence[Reason]) -> Action:
         """The strictest action of all the reasons; ALLOW without any."""

@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 from urllib.parse import unquote
 
 from prescreen.errors import ConfigError
-from prescreen.model import Action, ActionName, BodyKind
+from prescreen.model import Action, ActionName, BodyKind, ImagePolicy, Unmatched
 from prescreen.units import action, size
 
 T = TypeVar("T")
 
 METHODS: Final = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"])
 _ANY: Final[frozenset[str]] = frozenset()  # as a rule's methods: all of them
+SWITCHES: Final = ("decode_content", "allow_preamble", "allow_untyped", "allow_utf16")
+"""The exceptions for honest clients, all off by default."""
+EVERYTHING: Final = "all"
+"""In the place of a JSONPath: every string of the request."""
+
 PARAM: Final = "{}"
 REST: Final = "{:path}"
 BLANK: Final = " "
@@ -34,10 +39,17 @@ class Rule:
 
     `json` holds JSONPaths (RFC 9535), `form` and `query` field names (`"*"` for all), `text=True`
     takes a plain text body. What they name is also what the route accepts: other kinds of body
-    are refused (415). `exempt=True` lets exactly this route out instead.
+    are refused (415). `json="all"` takes every string of the body, member names, query parameters and the names of
+    uploads. `exempt=True` lets exactly this route out instead.
+
+    `on_unmatched` says what becomes of a body with nothing at these places: it is read as with `json="all"`,
+    passed, or rejected. With `keys`, member names inside a place are texts, too (None: only where everything is
+    read). `join` also judges all texts of a request as one. `images` says what becomes of images.
 
     `on_unreadable` and `on_oversize` say what becomes of a request that cannot be screened;
-    `max_body` is in bytes or like "64KiB", None for the screen's own limit.
+    `max_body` is in bytes or like "64KiB", None for the screen's own limit. Four exceptions for honest
+    clients: `decode_content` takes gzip (for apps that unpack it), `allow_preamble` a line of prose before the first
+    multipart boundary, `allow_untyped` a body without a Content-Type, `allow_utf16` JSON in UTF-16 or UTF-32.
 
     Raises ConfigError.
     """
@@ -49,9 +61,17 @@ class Rule:
     query: str | Sequence[str] = ()
     text: bool = False
     exempt: bool = False
+    keys: bool | None = None
+    join: bool = False
+    images: ImagePolicy = "moderate"
+    on_unmatched: Unmatched = "all"
     on_unreadable: Action | ActionName = Action.REJECT
     on_oversize: Action | ActionName = Action.REJECT
     max_body: int | str | None = None
+    decode_content: bool = False
+    allow_preamble: bool = False
+    allow_untyped: bool = False
+    allow_utf16: bool = False
     methods: frozenset[str] = field(init=False, repr=False, compare=False)
     template: tuple[str, ...] = field(init=False, repr=False, compare=False)
     exact: re.Pattern[str] = field(init=False, repr=False, compare=False)
@@ -62,9 +82,11 @@ class Rule:
             put(self, key, _names(key, getattr(self, key)))
         for key in ("on_unreadable", "on_oversize"):
             put(self, key, _read(key, getattr(self, key), action))
-        for key in ("text", "exempt"):
-            if not isinstance(getattr(self, key), bool):
-                raise ConfigError(key, f"{getattr(self, key)!r} is neither true nor false")
+        for key in ("text", "exempt", "join", *SWITCHES):
+            _refuse_other(key, getattr(self, key), (True, False))
+        _refuse_other("keys", self.keys, (True, False, None))
+        _refuse_other("images", self.images, get_args(ImagePolicy))
+        _refuse_other("on_unmatched", self.on_unmatched, get_args(Unmatched))
         if self.max_body is not None:
             put(self, "max_body", _read("max_body", self.max_body, size))
         methods, template = _parse(self.match)
@@ -91,6 +113,11 @@ class Rule:
     def limit(self) -> int | None:
         """The most bytes of body that the route takes; None for the screen's own limit."""
         return None if self.max_body is None else size(self.max_body)
+
+    @property
+    def reads_query(self) -> bool:
+        """Whether parameters of the query are among the places: a form's fields may be sent there, too."""
+        return bool(self.query or self.form) or EVERYTHING in self.json
 
     def names_method(self, method: str) -> bool:
         """Whether the rule is about this method; a made-up method is everybody's."""
@@ -181,6 +208,14 @@ def _names(key: str, value: object) -> tuple[str, ...]:
     if not isinstance(names, Sequence) or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(key, f"{value!r} is not a list of names")
     return tuple(names)
+
+
+def _refuse_other(key: str, value: object, allowed: Sequence[object]) -> None:
+    if not any(value is each or (isinstance(each, str) and value == each) for each in allowed):
+        wanted = ", ".join(
+            str(each).lower() if isinstance(each, bool) else repr(each) for each in allowed if each is not None
+        )
+        raise ConfigError(key, f"{value!r} is not one of {wanted}")
 
 
 def _read(key: str, value: object, reader: Callable[[object], T]) -> T:

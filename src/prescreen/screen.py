@@ -31,6 +31,7 @@ from prescreen.model import (
     Report,
     Step,
     Text,
+    Work,
 )
 from prescreen.moderators import BUILT_IN, AnyModerator, Bound, bind, build
 from prescreen.moderators.call import moderate, moderate_sync
@@ -38,12 +39,15 @@ from prescreen.policy import Policy
 from prescreen.rejection import Rejections, is_token
 from prescreen.rule import Rule
 from prescreen.target import Targets
+from prescreen.watch import Watch
 
 if TYPE_CHECKING:
     from prescreen.config import Settings
 
 SCREENED_KEY: Final = "prescreen.screened"
 """Where the mark `Screened` lies in the ASGI scope and in the WSGI environ."""
+
+_LARGE: Final = 64 << 10  # bytes of work, about 3 ms; more is not for the event loop
 
 logger: Final = logging.getLogger("prescreen")
 
@@ -78,6 +82,7 @@ class Screen:
                 self.settings.policy.check_categories(self.moderator.categories)
             self.rules: Final = self._active_rules()
             self.plan: Final = self._plan()
+            self._watch: Final = Watch(self.rules.rules)
             self._reject: Final = _rejecter(self.settings.rejection)
         except ConfigError as error:
             error.file = str(config) if config else None
@@ -123,13 +128,26 @@ class Screen:
         """Perform any step but ReadBody, awaiting."""
         if isinstance(step, Moderate):
             return await moderate(self.moderator, step)
-        return _report(step)
+        if isinstance(step, Work) and step.size > _LARGE:
+            from anyio import to_thread
+
+            return await to_thread.run_sync(step.run)
+        return self._done(step)
 
     def perform_sync(self, step: Step) -> Answer:
         """Perform any step but ReadBody, blocking."""
         if isinstance(step, Moderate):
             return moderate_sync(self.moderator, step)
-        return _report(step)
+        return self._done(step)
+
+    def _done(self, step: Step) -> Answer:
+        """Perform a step that waits for nothing."""
+        if isinstance(step, Work):
+            return step.run()
+        assert isinstance(step, Report), step  # ReadBody is the adapters'
+        log_decision(step.record)
+        self._watch.see(step.record)
+        return None
 
     def _active_rules(self) -> RuleSet:
         compiled = RuleSet(self.settings.rules)
@@ -138,7 +156,7 @@ class Screen:
     def _plan(self) -> Plan:
         found = self.settings
         return Plan(
-            targets=Targets(found.rules),
+            targets=Targets(found.rules, found.limits),
             policy=found.policy,
             limits=found.limits,
             mode=found.mode,
@@ -146,6 +164,7 @@ class Screen:
             deadline=found.deadline,
             receive_timeout=found.receive_timeout,
             moderator=self.moderator.name,
+            longest=self.moderator.max_characters,
         )
 
 
@@ -180,12 +199,6 @@ def is_screened(mark: object, now: Screened) -> bool:
         and mark.head == now.head
         and mark.screen.settings == now.screen.settings
     )
-
-
-def _report(step: Step) -> Answer:
-    assert isinstance(step, Report), step  # ReadBody is the adapters'
-    log_decision(step.record)
-    return None
 
 
 def _settings(config: str | Path | None, options: ScreenOptions) -> Settings:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, TypeVar
 
+from prescreen.document import Accepts, Limits
 from prescreen.errors import ConfigError
-from prescreen.model import Action, BodyKind
+from prescreen.model import Action, BodyKind, ImagePolicy, Unmatched
 from prescreen.paths import Places
 from prescreen.policy import strictest
-from prescreen.rule import Rule
+from prescreen.rule import SWITCHES, Rule
+
+T = TypeVar("T")
 
 _COMBINATIONS: Final = 1024
+_UNMATCHED: Final[Sequence[Unmatched]] = ("reject", "all", "pass")  # the strictest first
+_IMAGES: Final[Sequence[ImagePolicy]] = ("reject", "moderate", "ignore")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +27,9 @@ class Target:
 
     name: str
     places: Places
-    kinds: frozenset[BodyKind]
+    accepts: Accepts
     has_query: bool
-    max_body: int | None
+    join: bool
     on_unreadable: Action
     on_oversize: Action
 
@@ -35,28 +40,50 @@ class Targets:
     Raises ConfigError with the index of the rule at fault.
     """
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self.of = lru_cache(_COMBINATIONS)(_target)
+    def __init__(self, rules: Sequence[Rule], limits: Limits) -> None:
+        self._limits = limits
+        self.of = lru_cache(_COMBINATIONS)(self._target)
         for index, rule in enumerate(rules):
             try:
                 self.of((rule,))
             except ConfigError as error:
                 raise ConfigError(f"rules[{index}].{error.key}", error.problem) from error
 
+    def _target(self, rules: tuple[Rule, ...]) -> Target:
+        return Target(
+            name=" + ".join(dict.fromkeys(rule.match for rule in rules)),
+            places=_places(rules),
+            accepts=self._accepts(rules),
+            has_query=any(rule.reads_query for rule in rules),
+            join=any(rule.join for rule in rules),
+            on_unreadable=strictest(Action(rule.on_unreadable) for rule in rules),
+            on_oversize=strictest(Action(rule.on_oversize) for rule in rules),
+        )
 
-def _target(rules: tuple[Rule, ...]) -> Target:
+    def _accepts(self, rules: Sequence[Rule]) -> Accepts:
+        switches: dict[str, bool] = {switch: all(getattr(rule, switch) for rule in rules) for switch in SWITCHES}
+        return Accepts(
+            kinds=frozenset[BodyKind]().union(*(rule.kinds for rule in rules)),
+            limit=max(rule.limit or self._limits.body for rule in rules),
+            **switches,
+        )
+
+
+def _places(rules: Sequence[Rule]) -> Places:
     def merged(key: str) -> list[str]:
         return list(dict.fromkeys(name for rule in rules for name in getattr(rule, key)))
 
-    limits = [rule.limit for rule in rules]
-    return Target(
-        name=" + ".join(dict.fromkeys(rule.match for rule in rules)),
-        places=Places(
-            json=merged("json"), form=merged("form"), query=merged("query"), text=any(rule.text for rule in rules)
-        ),
-        kinds=frozenset[BodyKind]().union(*(rule.kinds for rule in rules)),
-        has_query=any(rule.query or rule.form for rule in rules),
-        max_body=None if None in limits else max(limit for limit in limits if limit is not None),
-        on_unreadable=strictest(Action(rule.on_unreadable) for rule in rules),
-        on_oversize=strictest(Action(rule.on_oversize) for rule in rules),
+    keys = {rule.keys for rule in rules}
+    return Places(
+        json=merged("json"),
+        form=merged("form"),
+        query=merged("query"),
+        text=any(rule.text for rule in rules),
+        keys=True if True in keys else None if None in keys else False,
+        images=_first(_IMAGES, [rule.images for rule in rules]),
+        on_unmatched=_first(_UNMATCHED, [rule.on_unmatched for rule in rules]),
     )
+
+
+def _first(order: Sequence[T], given: Sequence[Any]) -> T:
+    return next(each for each in order if each in given)

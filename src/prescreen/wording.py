@@ -59,6 +59,7 @@ EXPLANATIONS: Final = {
     Cause.UNREADABLE: Explanation(400, "The request could not be read", "{problem}.", "invalid_request"),
     Cause.UNSUPPORTED: Explanation(415, "This kind of request is not accepted", "{problem}.", "unsupported_media_type"),
     Cause.OVERSIZE: Explanation(413, "The request is too large", "{problem}.", "request_too_large"),
+    Cause.UNWANTED: Explanation(422, "The request does not fit", "{problem}.", "invalid_request"),
     Cause.INCOMPLETE: Explanation(400, "The request was incomplete", "{problem}.", "invalid_request"),
     Cause.LENGTH_REQUIRED: Explanation(411, "The request needs a length", "{problem}.", "length_required"),
     Cause.SLOW: Explanation(408, "The request took too long", "{problem}.", "request_timeout"),

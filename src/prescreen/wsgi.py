@@ -18,6 +18,7 @@ from prescreen.drive import drive_sync
 from prescreen.errors import Incomplete, LengthRequired, Oversize, Unreadable
 from prescreen.match import choose
 from prescreen.model import DECISION_KEY, Answer, Decision, Head, ReadBody, Step
+from prescreen.routes import announce
 from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
 
 if TYPE_CHECKING:
@@ -47,8 +48,12 @@ class ModerationMiddleware:
     ) -> None:
         self.app: Final = app
         self.screen: Final = screen_from(screen, config, options)
+        self._is_announced = False
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if not self._is_announced:
+            self._is_announced = True  # two threads may both come here first: then it is logged twice
+            announce(self.screen.rules, self.app)
         root = _text(environ.get("SCRIPT_NAME", ""))
         path = root + _text(environ.get("PATH_INFO", ""))
         rules = self.screen.rules.on_path(path, root)
@@ -93,7 +98,7 @@ class _Incoming:
         self._declared = head.declared_length
         self._is_chunked = bool(head.all(b"transfer-encoding"))
         self._is_terminated = bool(environ.get("wsgi.input_terminated"))
-        self._chunks: list[bytes] = []
+        self._body = io.BytesIO()  # gives its bytes away without another copy
         self._size = 0
         self._start = self._tell()
         self._is_complete = False
@@ -103,8 +108,7 @@ class _Incoming:
         end = self._end()
         try:
             for chunk in self._rest(step.limit + 1 if end is None else end):
-                self._chunks.append(chunk)
-                self._size += len(chunk)
+                self._size += self._body.write(chunk)
         except OSError as error:
             raise Incomplete("the connection broke off before the end of the body") from error
         if self._size > step.limit:
@@ -112,7 +116,7 @@ class _Incoming:
         if self._declared not in (None, self._size):
             raise Incomplete(f"the body is {self._size} bytes long, not {self._declared} as declared")
         self._is_complete = True
-        return b"".join(self._chunks)
+        return self._body.getvalue()
 
     def drain(self) -> None:
         """Take in the rest, within bounds, so that the client gets to read our answer."""
@@ -130,13 +134,13 @@ class _Incoming:
     def hand_on(self, environ: Environ) -> None:
         """Give the app what was screened; where nothing or only a part was read, what is there."""
         if not self._is_complete:
-            if self._chunks:
-                environ["wsgi.input"] = io.BufferedReader(_Chain(b"".join(self._chunks), self._stream))
+            if self._size:
+                environ["wsgi.input"] = io.BufferedReader(_Chain(self._body.getvalue(), self._stream))
             return
         if self._start is not None and not self._stream.read(1):
             self._stream.seek(self._start)  # ends where the screened bytes end: as good as ours
         else:
-            environ["wsgi.input"] = io.BytesIO(b"".join(self._chunks))
+            environ["wsgi.input"] = io.BytesIO(self._body.getvalue())
         if self._size:
             environ["CONTENT_LENGTH"] = str(self._size)
         environ.pop("HTTP_TRANSFER_ENCODING", None)
@@ -185,16 +189,20 @@ class _Chain(io.RawIOBase):
 def _head(environ: Environ, root: str, path: str) -> Head:
     headers = tuple(_headers(environ))
     names = {name for name, _ in headers}
+    method = environ.get("REQUEST_METHOD", "GET")
+    is_websocket = method == "GET" and "websocket" in str(environ.get("HTTP_UPGRADE", "")).lower()
     return Head(
-        method=environ.get("REQUEST_METHOD", "GET"),
+        method=method,
         path=path,
         root_path=root,
         query=str(environ.get("QUERY_STRING", "")).encode("latin-1"),
         headers=headers,
-        has_body=b"transfer-encoding" in names
+        has_body=is_websocket
+        or b"transfer-encoding" in names
         or any(name == b"content-length" and value != b"0" for name, value in headers)
         or not str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).startswith("HTTP/1"),
         has_coded_slash="%2f" in str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").lower(),
+        is_websocket=is_websocket,
     )
 
 

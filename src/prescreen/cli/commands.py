@@ -1,4 +1,4 @@
-"""`prescreen check` and `prescreen try`: a configuration, looked at without a server."""
+"""`prescreen check`, `try` and `coverage`: a configuration, looked at without a server."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Final, Never
+from typing import Annotated, Any, Final, Never
 from urllib.parse import unquote
 
 import typer
 from rich.console import Console
 
 import prescreen
-from prescreen.cli import show
+from prescreen.cli import show, show_coverage
+from prescreen.cli.apps import WrongUsage, load_app, screen_of
+from prescreen.cli.bodies import operations
+from prescreen.cli.closing import closing
+from prescreen.cli.coverage import cover
 from prescreen.cli.trial import Trial
 from prescreen.errors import ConfigError
 from prescreen.model import Head
+from prescreen.routes import Route, layers, routes_of, survey
 from prescreen.screen import Screen
 
 app = typer.Typer(
@@ -48,16 +53,71 @@ def _root(
 
 
 @app.command()
-def check(file: ConfigFile, as_json: AsJson = False) -> None:
-    """Validate a configuration file and print the rules in force.
+def check(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="A prescreen.toml; not needed with --app.", exists=True, dir_okay=False),
+    ] = None,
+    app_name: Annotated[
+        str | None, typer.Option("--app", metavar="MODULE:APP", help="Show which of the app's routes the rules cover.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Validate a configuration and print the rules in force.
 
     Exit status: 0 it is valid, 1 it is not, 2 wrong usage.
     """
-    screen = _screen(file, as_json, exit_code=1)
+    if file is None and app_name is None:
+        _fail("name a FILE to check, or an app with --app module:app")
+    found = None if app_name is None else _app(app_name, as_json, exit_code=1)
+    screen = _screen(file, as_json, exit_code=1) if file else _own_screen(found, app_name, as_json, exit_code=1)
+    surveyed = None if app_name is None else survey(screen.rules, _routes(found, app_name))
     if as_json:
-        _print_json({"valid": True, **show.configuration(screen)})
+        routes = {"routes": show_coverage.survey(surveyed)} if surveyed else {}
+        _print_json({"valid": True, **show.configuration(screen), **routes})
     else:
-        show.print_configuration(Console(), screen, str(file))
+        show.print_configuration(Console(), screen, str(file or app_name))
+        if surveyed:
+            show_coverage.print_survey(Console(), surveyed)
+
+
+@app.command()
+def coverage(
+    app_name: Annotated[str, typer.Argument(metavar="MODULE:APP", help="The app, as servers take it.")],
+    *,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A prescreen.toml, in place of the app's own screen.", exists=True, dir_okay=False),
+    ] = None,
+    openapi: Annotated[
+        Path | None, typer.Option(help="An OpenAPI document (JSON) of the app.", exists=True, dir_okay=False)
+    ] = None,
+    fail: Annotated[bool, typer.Option("--fail", help="End with status 1 where something is not covered.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Print the rules that would close the gaps.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List every place of the routes' bodies where a text may be, and whether the moderator sees it.
+
+    Fields with a fixed choice of values, dates, times, UUIDs and IP addresses are left out.
+    Exit status: 0 fine, 1 something is not covered (with --fail), 2 wrong usage or configuration.
+    """
+    if write and as_json:
+        _fail("--write prints TOML and --json prints JSON; choose one")
+    found = _app(app_name, as_json, exit_code=2)
+    screen = _screen(config, as_json, exit_code=2) if config else _own_screen(found, app_name, as_json, exit_code=2)
+    document = _document(openapi) if openapi else _described(found, app_name)
+    routes = routes_of(found) if openapi else _routes(found, app_name)
+    try:
+        seen = cover(screen, operations(routes or (), document))
+    except WrongUsage as error:
+        _fail(str(error))
+    if as_json:
+        _print_json(show_coverage.coverage(seen))
+    elif write:
+        typer.echo(closing(seen, screen.settings.rules))
+    else:
+        show_coverage.print_coverage(Console(), seen)
+    raise typer.Exit(1 if fail and seen.gaps else 0)
 
 
 @app.command(name="try")
@@ -114,15 +174,66 @@ def _data(body: Path | None) -> bytes:
         _fail(f"cannot read {body}: {error.strerror}")
 
 
+def _app(name: str, as_json: bool, exit_code: int) -> object:
+    try:
+        return load_app(name)
+    except ConfigError as error:
+        _refuse(error, as_json, exit_code)
+    except WrongUsage as error:
+        _fail(str(error))
+
+
+def _own_screen(found: object, name: str | None, as_json: bool, exit_code: int) -> Screen:
+    try:
+        screen = screen_of(found)
+    except ConfigError as error:
+        _refuse(error, as_json, exit_code)
+    if screen is None:
+        _fail(f"{name} has no ModerationMiddleware that could be found; name a configuration file, too")
+    return screen
+
+
+def _routes(found: object, name: str | None) -> tuple[Route, ...]:
+    routes = routes_of(found)
+    if routes is None:
+        _fail(f"the routes of {name} cannot be found: {type(found).__name__} is of no known framework")
+    return routes
+
+
+def _document(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        _fail(f"{file} is not JSON: {error}")
+    if not isinstance(document, dict) or not str(document.get("openapi", "")).startswith("3."):
+        _fail(f"{file} is no OpenAPI document of version 3.0 or 3.1")
+    return document
+
+
+def _described(found: object, name: str) -> dict[str, Any]:
+    """The app's own OpenAPI document."""
+    describe = next((each.openapi for each in layers(found) if callable(getattr(each, "openapi", None))), None)
+    if describe is None:
+        _fail(f"{name} has no OpenAPI document of its own; write it to a file and give --openapi FILE.json")
+    try:
+        return dict(describe())
+    except Exception:  # noqa: BLE001  # what only it knows of is then shown as not described
+        return {}
+
+
 def _screen(file: Path, as_json: bool, exit_code: int) -> Screen:
     try:
         return Screen(file)
     except ConfigError as error:
-        if as_json:
-            _print_json({"valid": False, "error": {"key": error.key, "problem": error.problem}})
-        else:
-            show.print_error(Console(stderr=True), error)
-        raise typer.Exit(exit_code) from None
+        _refuse(error, as_json, exit_code)
+
+
+def _refuse(error: ConfigError, as_json: bool, exit_code: int) -> Never:
+    if as_json:
+        _print_json({"valid": False, "error": {"key": error.key, "problem": error.problem}})
+    else:
+        show.print_error(Console(stderr=True), error)
+    raise typer.Exit(exit_code)
 
 
 def _print_json(value: object) -> None:

@@ -15,7 +15,7 @@ from rich.text import Text as Styled
 from prescreen.cli.trial import Trial
 from prescreen.errors import ConfigError
 from prescreen.model import Action, Cause, Decision, Item, Mode, Text, Verdict
-from prescreen.rule import Rule
+from prescreen.rule import SWITCHES, Rule
 from prescreen.screen import Screen
 
 _STYLES = {Action.ALLOW: "bold green", Action.FLAG: "bold yellow", Action.REJECT: "bold red"}
@@ -123,9 +123,14 @@ def _rule(rule: Rule, screen: Screen) -> dict[str, Any]:
         "form": list(rule.form),
         "query": list(rule.query),
         "text": rule.text,
+        "keys": rule.keys,
+        "join": rule.join,
+        "images": rule.images,
+        "on_unmatched": rule.on_unmatched,
         "on_unreadable": str(rule.on_unreadable),
         "on_oversize": str(rule.on_oversize),
         "max_body": rule.limit or screen.plan.limits.body,
+        "switches": [switch for switch in SWITCHES if getattr(rule, switch)],
     }
 
 
@@ -135,7 +140,10 @@ def _places(rule: dict[str, Any]) -> Iterator[str]:
     yield from (f"{kind} {name}" for kind in ("json", "form", "query") for name in rule[kind])
     if rule["text"]:
         yield "the whole text body"
-    yield from (f"{key} = {rule[key]}" for key in ("on_unreadable", "on_oversize") if rule[key] != "reject")
+    defaults = {"on_unreadable": "reject", "on_oversize": "reject", "on_unmatched": "all", "images": "moderate"}
+    yield from (f"{key} = {rule[key]}" for key, default in defaults.items() if rule[key] != default)
+    yield from (f"{key} = {str(rule[key]).lower()}" for key in ("keys", "join") if rule[key])
+    yield from rule["switches"]
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:

@@ -5,79 +5,101 @@ bytes could find different texts, refuse. Whatever an app hands the bytes to aft
 framework's JSON reader, form parser, multipart parser) then finds the texts that we found.
 
 `admit` judges the head before a byte of body is read; `decode` then reads the body. A new kind of
-body is a module here, an entry in `media.KINDS` and a branch in `decode`.
+body is a module here, an entry in `media.KINDS` and a branch in `_read`.
 """
 
 from __future__ import annotations
 
-from prescreen.decode import forms, jsontext, media, multipart
+from prescreen.decode import coding, forms, jsontext, media, multipart
 from prescreen.decode.media import MediaType
-from prescreen.document import Document, Field, Limits
+from prescreen.document import Accepts, Document, Field, Limits, unquoted
 from prescreen.errors import Oversize, Unreadable, Unsupported
-from prescreen.model import BodyKind, Head
+from prescreen.model import Head
 
 __all__ = ["admit", "decode", "query_fields"]
 
 
-def admit(head: Head, kinds: frozenset[BodyKind], limit: int) -> None:
+def admit(head: Head, accepts: Accepts) -> None:
     """Judge a request by its head, so that a refused client need not send its body.
 
-    Raises Oversize when the declared length is over `limit` bytes, and what `decode` would raise for
-    the head of a request that declares a body. A charset is refused without a body, too: there are
-    readers that decode the query by it.
+    Raises Oversize when the declared length is over the limit, and what `decode` would raise for the
+    head of a request that declares a body. A charset is refused without a body, too: there are readers
+    that decode the query by it. A WebSocket is Unsupported: nobody looks into its messages.
     """
+    if head.is_websocket:
+        raise Unsupported("the messages of a WebSocket are not screened")
     length = media.content_length(head)
-    if length is not None and length > limit:
-        raise Oversize(f"the body is {length} bytes long; the limit is {limit}")
+    if length is not None and length > accepts.limit:
+        raise Oversize(f"the body is {length} bytes long; the limit is {accepts.limit}")
     if length or head.all(b"transfer-encoding"):
-        _media_type(head, kinds)
+        media.is_gzip(head, accepts)
+        media.content_type(head, accepts)
     else:
         media.refuse_charset(head)
 
 
-def decode(head: Head, body: bytes, kinds: frozenset[BodyKind], limits: Limits) -> Document:
-    """Read `body`, in every way in which a reader for one of `kinds` could.
+def decode(head: Head, body: bytes, accepts: Accepts, limits: Limits) -> Document:
+    """Read `body`, in every way in which a reader for one of the accepted kinds could.
 
-    Raises Unsupported for a kind not in `kinds` and for any coding, Unreadable for a head or a body
-    that two readers could understand differently, Oversize for more than `limits` allows.
+    Raises Unsupported for what is not accepted, Unreadable for a head or a body that two readers could
+    understand differently, Oversize for more than `limits` allows.
     """
     if not body:
         return Document()
-    found = _media_type(head, kinds)
-    if found.is_ascii and not body.isascii():
+    plain = coding.gunzip(body, accepts.limit) if media.is_gzip(head, accepts) else body
+    found = media.content_type(head, accepts) or _guessed(plain, accepts, limits)
+    if found.charset in media.ASCII and not _is_ascii(plain, found):
         raise Unreadable("the body is not ASCII, as its Content-Type says")
-    # Some readers do not look at the Content-Type: a body has a reading of each kind that fits it.
-    has_json = found.kind == "json" or ("json" in kinds and jsontext.may_be_json(body))
-    if found.kind == "text":
-        has_json = has_json and jsontext.is_json(body)  # prose may begin like JSON
     is_urlencoded = found.kind == "form" and found.boundary is None
+    raw = [each for each in dict.fromkeys((plain, body)) if b"=" in each and "form" in accepts.kinds]
+    has_json = _has_json(plain, found, accepts, limits)
     return Document(
-        json=jsontext.parse(body, limits) if has_json else None,
+        json=_json(plain, found, accepts, limits) if has_json else None,
         has_json=has_json,
-        fields=_fields(body, found, limits) if found.kind == "form" else (),
-        form_like=body if "form" in kinds and not is_urlencoded and b"=" in body else None,
-        text=_text(body, is_strict=found.kind == "text") if "text" in kinds else None,
+        fields=_fields(plain, found, accepts, limits) if found.kind == "form" else (),
+        form_like=tuple(each for each in raw if each is not plain or not is_urlencoded),
+        text=_text(plain, is_strict=found.kind == "text") if "text" in accepts.kinds else None,
     )
 
 
-def query_fields(query: bytes, limits: Limits) -> tuple[Field, ...]:
-    """The parameters of a raw query string, in order. Raises Unreadable, Oversize."""
-    return forms.fields(query, limits.fields) if query else ()
+def query_fields(head: Head, limits: Limits) -> tuple[Field, ...]:
+    """The parameters of the query string, in order. Raises Unreadable, Oversize.
+
+    There are readers that decode the query by the body's charset, too.
+    """
+    if not head.query.isascii() or b"%" in head.query:
+        media.refuse_ascii(head, unquoted(head.query))
+    return forms.fields(head.query, limits.fields) if head.query else ()
 
 
-def _media_type(head: Head, kinds: frozenset[BodyKind]) -> MediaType:
-    media.refuse_codings(head)
-    kind = media.content_type(head)
-    if kind is None:
-        raise Unsupported("the body has no Content-Type")
-    if kind.kind not in kinds:
-        raise Unsupported(f"the rule for this route does not take {kind.kind} bodies")
-    return kind
+def _guessed(body: bytes, accepts: Accepts, limits: Limits) -> MediaType:
+    """What a body without a Content-Type will be read as, besides all else that the rule takes."""
+    if "json" in accepts.kinds and (len(accepts.kinds) == 1 or jsontext.may_be_json(body, limits)):
+        return MediaType("json")
+    return MediaType("form" if "form" in accepts.kinds else "text")
 
 
-def _fields(body: bytes, found: MediaType, limits: Limits) -> tuple[Field, ...]:
+def _is_ascii(body: bytes, found: MediaType) -> bool:
+    is_urlencoded = found.kind == "form" and found.boundary is None
+    return body.isascii() and (not is_urlencoded or unquoted(body).isascii())
+
+
+def _has_json(body: bytes, found: MediaType, accepts: Accepts, limits: Limits) -> bool:
+    """Whether the body has a reading as JSON: some readers do not look at the Content-Type."""
+    if found.kind == "json" or "json" not in accepts.kinds:
+        return found.kind == "json"
+    if found.kind == "text":  # prose may begin like JSON
+        return jsontext.may_be_json(body, limits) and jsontext.is_json(body, limits)
+    return jsontext.may_be_json(body, limits)
+
+
+def _json(body: bytes, found: MediaType, accepts: Accepts, limits: Limits) -> object:
+    return jsontext.parse(jsontext.as_utf8(body, found.charset) if accepts.allow_utf16 else body, limits)
+
+
+def _fields(body: bytes, found: MediaType, accepts: Accepts, limits: Limits) -> tuple[Field, ...]:
     if found.boundary is not None:
-        return multipart.fields(body, found.boundary, limits)
+        return multipart.fields(body, found.boundary, limits, allow_preamble=accepts.allow_preamble)
     return forms.fields(body, limits.fields)
 
 

@@ -27,7 +27,7 @@ def fields(body: bytes, limit: int) -> tuple[Field, ...]:
 
 def refuse_charset(field: Field) -> None:
     """Raise Unreadable for a `_charset_` field that names a codec other than UTF-8."""
-    if field.name == "_charset_" and field.value.decode("latin-1").strip().lower() not in CHARSETS:
+    if field.name == "_charset_" and bytes(field.value).decode("latin-1").strip().lower() not in CHARSETS:
         raise Unreadable("a _charset_ field other than UTF-8 is not taken")
 
 

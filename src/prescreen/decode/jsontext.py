@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import re
 from itertools import accumulate
-from typing import Final, Never
+from typing import Any, Final, Never
 
+from prescreen.decode.media import WIDE
 from prescreen.document import Limits
 from prescreen.errors import Oversize, Unreadable
 
-# A whole string literal, or an unterminated one up to the end, so that no start is scanned twice.
-_STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
 # Blanks, byte order marks and the NULs of wider encodings.
 _BEFORE: Final = b" \t\r\n\x00\xef\xbb\xbf\xfe\xff"
 _LIKE_CONTAINER: Final = re.compile(
     rb"""[\x20\t\r\n\x00\xef\xbb\xbf\xfe\xff]*+ (?: \{ [\x20\t\r\n\x00]*+ ["}] | \[ [\x20\t\r\n\x00]*+ ["\[{\]0-9-] )""",
     re.VERBOSE,
 )
-_NOT_BRACKETS: Final = re.compile(r"[^\[\]{}]+")
-_STEP: Final = {"[": 1, "{": 1, "]": -1, "}": -1}
+_NO_SHAPE: Final = bytes(set(range(256)) - set(b'"[]{},:'))
+_NO_BRACKETS: Final = b",:"
+_STEP: Final = {byte: step for bytes_, step in ((b"[{", 1), (b"]}", -1)) for byte in bytes_}
 
 
 def parse(body: bytes, limits: Limits) -> object:
@@ -29,61 +29,97 @@ def parse(body: bytes, limits: Limits) -> object:
     repeated key (readers differ on which one counts) and for too much depth; Oversize for too many
     values. Both limits are checked before anything is built.
     """
+    shape = _shape(body, limits)
+    _check_depth(shape, limits)
     try:
-        text = body.decode("utf-8-sig")
+        value = _DECODER.decode(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise Unreadable(f"the JSON is not UTF-8 at byte {error.start}") from error
-    _check_shape(text, limits)
-    try:
-        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise Unreadable(f"not valid JSON at character {error.pos}") from error
     except ValueError as error:  # an integer of more digits than the interpreter converts
         raise Unreadable("a number in the JSON has too many digits") from error
+    # Each name has its colon; of a repeated one, the reader keeps the last.
+    if _count_names(value) != shape.count(b":"):
+        raise Unreadable("a key is repeated in a JSON object")
+    return value
 
 
-def may_be_json(body: bytes) -> bool:
+def may_be_json(body: bytes, limits: Limits) -> bool:
     """Whether some reader, in whatever encoding, could find a JSON text with a string in it here."""
     if body.lstrip(_BEFORE)[:1] not in (b"{", b"[", b'"'):
         return False
-    return _LIKE_CONTAINER.match(body) is not None or is_json(body)
+    return _LIKE_CONTAINER.match(body) is not None or is_json(body, limits)
 
 
-def is_json(body: bytes) -> bool:
+def is_json(body: bytes, limits: Limits) -> bool:
     """Whether a forgiving reader takes it, with control characters in strings, repeated keys and all."""
     try:
+        _shape(body, limits)
         json.loads(body, strict=False)
-    except RecursionError:
-        return True  # too deep for this reader, and not for every other
+    except (Oversize, RecursionError):
+        return True  # too much for this reader, and not for every other
     except ValueError:
         return False
     return True
 
 
-def _check_shape(text: str, limits: Limits) -> None:
-    """Bound depth and count without recursion; strings are cut out only where it could matter."""
-    openers, commas = text.count("[") + text.count("{"), text.count(",")
-    if openers <= limits.depth and openers + commas < limits.nodes:
-        return
-    bare = _STRING.sub("", text)
-    if bare.count("[") + bare.count("{") + bare.count(",") >= limits.nodes:
+def as_utf8(body: bytes, charset: str) -> bytes:
+    """JSON in UTF-16 or UTF-32, in UTF-8. Raises Unreadable where its declared charset reads otherwise."""
+    encoding = json.detect_encoding(body)
+    try:
+        text = body.decode(encoding)
+        if charset in WIDE and body.decode(charset).lstrip("\ufeff") != text.lstrip("\ufeff"):
+            raise Unreadable("the JSON is not in the encoding that its Content-Type names")
+        return text.encode()
+    except UnicodeError as error:
+        raise Unreadable(f"the JSON is not {encoding}, as its first bytes say") from error
+
+
+def _shape(body: bytes, limits: Limits) -> bytes:
+    """The brackets, commas and colons outside strings. Raises Oversize for too many values.
+
+    Strings come out in bulk, since that is fast: first those that hold nothing of the shape, then the
+    rest. In valid JSON no string begins where another ends, and what is after a fault is never read.
+    """
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    shape = body.translate(None, _NO_SHAPE)
+    too_many = shape.count(b'"') > 4 * limits.nodes  # a value is at most two strings, its name and itself
+    if not too_many:
+        shape = b"".join(shape.replace(b'""', b"").split(b'"')[::2])
+        too_many = shape.count(b"[") + shape.count(b"{") + shape.count(b",") >= limits.nodes
+    if too_many:
         raise Oversize(f"the JSON has more than {limits.nodes} values")
-    if bare.count("]") + bare.count("}") > limits.nodes:
+    return shape
+
+
+def _check_depth(shape: bytes, limits: Limits) -> None:
+    """Raise Unreadable for too much depth, found without recursion."""
+    openers = shape.count(b"[") + shape.count(b"{")
+    if openers <= limits.depth:
+        return
+    if shape.count(b"]") + shape.count(b"}") > openers:
         raise Unreadable("not valid JSON: it closes more than it opens")
-    steps = map(_STEP.__getitem__, _NOT_BRACKETS.sub("", bare))
-    if max(accumulate(steps), default=0) > limits.depth:
+    if max(accumulate(map(_STEP.__getitem__, shape.translate(None, _NO_BRACKETS)))) > limits.depth:
         raise Unreadable(f"the JSON is nested more than {limits.depth} levels deep")
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise Unreadable("a key is repeated in a JSON object")
-    return found
+def _count_names(value: object) -> int:
+    """How many members the objects in it have, all together."""
+    count = 0
+    left: list[Any] = [[value]]
+    while left:
+        each = left.pop()
+        if each.__class__ is dict:
+            count += len(each)
+            each = each.values()
+        left += [child for child in each if child and child.__class__ in (dict, list)]
+    return count
 
 
 def _refuse_constant(_name: str) -> Never:
     raise Unreadable("NaN and Infinity are not JSON")
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from prescreen.document import Accepts
 from prescreen.errors import Unreadable, Unsupported
 from prescreen.model import BodyKind, Head
 
@@ -17,8 +18,11 @@ _ESSENCE = re.compile(rf"{_TOKEN}/{_TOKEN}")
 _LONGEST_TYPE = 1024
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, section 5.1.1
 
-CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+ASCII: Final = frozenset({"us-ascii", "ascii"})
+CHARSETS: Final = ASCII | {"utf-8", "utf8"}
 """The only charsets taken; anything else lets the sender choose the codec that the app decodes with."""
+WIDE: Final = frozenset({"utf-16", "utf-16le", "utf-16be", "utf-32", "utf-32le", "utf-32be"})
+"""And these, for JSON, where a rule allows it."""
 
 KINDS: Final[dict[str, BodyKind]] = {
     "application/json": "json",
@@ -32,12 +36,12 @@ KINDS: Final[dict[str, BodyKind]] = {
 class MediaType:
     """A Content-Type that every reader understands alike.
 
-    `boundary` is set for multipart; `is_ascii` says that the charset is no more than that.
+    `boundary` is set for multipart.
     """
 
     kind: BodyKind
+    charset: str = "utf-8"
     boundary: bytes | None = None
-    is_ascii: bool = False
 
 
 def content_length(head: Head) -> int | None:
@@ -47,39 +51,53 @@ def content_length(head: Head) -> int | None:
     return head.declared_length
 
 
-def refuse_codings(head: Head) -> None:
-    """Raise Unsupported for a body that is compressed or otherwise wrapped."""
-    codings = b",".join(head.all(b"content-encoding")).strip().lower()
-    if codings not in (b"", b"identity"):
-        raise Unsupported("an encoded body (Content-Encoding) is not taken")
+def is_gzip(head: Head, accepts: Accepts) -> bool:
+    """Whether the body is compressed. Raises Unsupported for a coding that the route does not take."""
     transfer = b",".join(head.all(b"transfer-encoding")).strip().lower()
     if transfer not in (b"", b"chunked"):
         raise Unsupported("a Transfer-Encoding other than chunked is not taken")
+    coding = b",".join(head.all(b"content-encoding")).strip().lower()
+    if coding == b"gzip" and accepts.decode_content:
+        return True
+    if coding not in (b"", b"identity"):
+        raise Unsupported("an encoded body (Content-Encoding) is not taken")
+    return False
 
 
-def content_type(head: Head) -> MediaType | None:
-    """The media type, None without one. Raises Unsupported, or Unreadable where it is ambiguous."""
+def content_type(head: Head, accepts: Accepts) -> MediaType | None:
+    """The media type; None without one, where the route takes that.
+
+    Raises Unsupported for what the route does not take, Unreadable for what is ambiguous.
+    """
     parsed = _parse_head(head)
     if parsed is None:
-        return None
+        if accepts.allow_untyped:
+            return None
+        raise Unsupported("the body has no Content-Type")
     essence, parameters = parsed
     kind = KINDS.get(essence) or ("json" if _is_json_suffix(essence) else None)
     if kind is None:
         raise Unsupported("bodies of this Content-Type are not taken")
-    _check_charset(parameters)
-    boundary = _boundary(parameters) if essence == "multipart/form-data" else None
-    return MediaType(kind, boundary, is_ascii="ascii" in parameters.get("charset", "").lower())
+    if kind not in accepts.kinds:
+        raise Unsupported(f"the rule for this route does not take {kind} bodies")
+    charset = parameters.get("charset", "utf-8").lower()
+    if charset not in CHARSETS and not (charset in WIDE and kind == "json" and accepts.allow_utf16):
+        raise Unsupported("a charset other than UTF-8 is not taken")
+    return MediaType(kind, charset, _boundary(parameters) if essence == "multipart/form-data" else None)
 
 
 def refuse_charset(head: Head) -> None:
     """Raise Unsupported for a charset other than UTF-8, Unreadable for a Content-Type in doubt."""
     _, parameters = _parse_head(head) or ("", {})
-    _check_charset(parameters)
-
-
-def _check_charset(parameters: dict[str, str]) -> None:
     if parameters.get("charset", "utf-8").lower() not in CHARSETS:
         raise Unsupported("a charset other than UTF-8 is not taken")
+
+
+def refuse_ascii(head: Head, data: bytes) -> None:
+    """Raise Unreadable where the head says that all is ASCII, and this is not."""
+    _, parameters = _parse_head(head) or ("", {})
+    if parameters.get("charset", "utf-8").lower() in ASCII and not data.isascii():
+        raise Unreadable("the query is not ASCII, as the Content-Type says")
 
 
 def _parse_head(head: Head) -> tuple[str, dict[str, str]] | None:
@@ -91,9 +109,10 @@ def _parse_head(head: Head) -> tuple[str, dict[str, str]] | None:
     return _parse(values[0].decode("latin-1").strip(" \t"))
 
 
-def charset_of(value: str) -> str:
-    """The charset that a Content-Type names, lower-case; UTF-8 where it names none. Raises Unreadable."""
-    return _parse(value)[1].get("charset", "utf-8").lower()
+def type_of_part(value: str) -> tuple[str, str]:
+    """What a part's Content-Type names, and its charset, lower-case; UTF-8 where it names none. Raises Unreadable."""
+    essence, parameters = _parse(value)
+    return essence, parameters.get("charset", "utf-8").lower()
 
 
 def _is_json_suffix(essence: str) -> bool:

@@ -7,6 +7,7 @@ have
 - `moderate_sync(items, timeout)`, used instead where nothing can be awaited (WSGI);
 - a parameter `known` of either: a dict that it fills with the verdict on each item, by the item's index,
   as they come in. What is in it when the time is up, or when another item fails, still counts;
+- `max_characters`, the longest text that it takes: a longer one comes in overlapping pieces, and the worst counts;
 - `name`, for logs, and `categories`, the wire names it can report, against which the policy is
   checked at start-up. Without `categories` any name goes.
 
@@ -37,6 +38,9 @@ class Moderator(Protocol):
 
 AnyModerator = Moderator | Callable[..., Sequence[Verdict] | Awaitable[Sequence[Verdict]]]
 
+SHORTEST_PIECE: Final = 100
+"""Characters; less, and a piece of a text would hold no sentence."""
+
 BUILT_IN: Final = {
     "openai": ("prescreen.moderators.openai", "OpenAIModerator"),
     "keywords": ("prescreen.moderators.keywords", "KeywordModerator"),
@@ -56,6 +60,7 @@ class Bound:
     is_async: bool
     call_sync: Callable[..., Sequence[Verdict]] | None = None
     categories: Collection[str] | None = None
+    max_characters: int | None = None
 
 
 def build(name: str, options: Mapping[str, object]) -> AnyModerator:
@@ -94,7 +99,15 @@ def bind(moderator: AnyModerator) -> Bound:
         is_async=any(map(inspect.iscoroutinefunction, (call, type(call).__call__))),
         call_sync=_offering(call_sync, (), 1.0) if call_sync is not None else None,
         categories=getattr(moderator, "categories", None),
+        max_characters=_longest(getattr(moderator, "max_characters", None)),
     )
+
+
+def _longest(value: object) -> int | None:
+    """A moderator's `max_characters`, if it has a sensible one. Raises ConfigError."""
+    if value is None or (type(value) is int and value >= SHORTEST_PIECE):
+        return value
+    raise ConfigError("moderator", f"max_characters = {value!r} is no number of at least {SHORTEST_PIECE}")
 
 
 def _offering(call: Callable[..., Any], *given: object) -> Callable[..., Any]:

@@ -6,10 +6,19 @@ times as much.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prescreen.errors import BadVerdict
 from prescreen.model import Verdict
+
+# OpenAI's moderation guide; an answer that says itself what it looked at is believed.
+_TEXT_ONLY: Final = frozenset(
+    {"harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "sexual/minors"}
+)
 
 
 class _Result(BaseModel):
@@ -18,6 +27,7 @@ class _Result(BaseModel):
     flagged: bool | None = None
     categories: dict[str, bool | None]
     category_scores: dict[str, float | None] | None = None
+    category_applied_input_types: dict[str, list[str]] | None = None
 
 
 class _Answer(BaseModel):
@@ -27,18 +37,21 @@ class _Answer(BaseModel):
     model: str = ""
 
 
-def parse(body: bytes, count: int) -> list[Verdict]:
-    """The verdicts of a moderation answer; raises BadVerdict unless they are `count` whole ones."""
+def parse(body: bytes, count: int, *, of_image: bool = False) -> list[Verdict]:
+    """The verdicts of a moderation answer; raises BadVerdict unless they are `count` whole ones.
+
+    A verdict on an image claims nothing of categories that are applied only to text: their score of 0 is no opinion.
+    """
     try:
         answer = _Answer.model_validate_json(body)
     except ValidationError as error:
         raise BadVerdict(f"the answer is not a moderation result ({error.error_count()} faults)") from None
     if len(answer.results) != count:
         raise BadVerdict(f"{count} items were judged with {len(answer.results)} results")
-    return [_verdict(result, answer.model) for result in answer.results]
+    return [_verdict(result, answer.model, of_image=of_image) for result in answer.results]
 
 
-def _verdict(result: _Result, model: str) -> Verdict:
+def _verdict(result: _Result, model: str, *, of_image: bool) -> Verdict:
     categories = {name: hit for name, hit in result.categories.items() if hit is not None}
     flagged = result.flagged
     if flagged is None and len(categories) == len(result.categories):
@@ -46,4 +59,19 @@ def _verdict(result: _Result, model: str) -> Verdict:
     if flagged is None or not categories:
         raise BadVerdict("a result says neither flagged nor which categories hold")
     scores = {name: score for name, score in (result.category_scores or {}).items() if score is not None}
-    return Verdict(flagged, categories, scores, model)
+    verdict = Verdict(flagged, categories, scores, model)
+    return _for_image(verdict, result.category_applied_input_types) if of_image else verdict
+
+
+def _for_image(verdict: Verdict, applied: Mapping[str, Sequence[str]] | None) -> Verdict:
+    """The verdict without the categories that nobody held against the image; a hit always stays."""
+
+    def is_claimed(name: str) -> bool:
+        is_applied = name not in _TEXT_ONLY if applied is None else "image" in applied.get(name, ("image",))
+        return is_applied or verdict.categories.get(name, False)
+
+    return replace(
+        verdict,
+        categories={name: hit for name, hit in verdict.categories.items() if is_claimed(name)},
+        scores={name: score for name, score in verdict.scores.items() if is_claimed(name)},
+    )

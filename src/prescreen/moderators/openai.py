@@ -23,6 +23,7 @@ from prescreen.errors import (
     ModeratorTimeout,
 )
 from prescreen.model import Image, Item, Text, Verdict
+from prescreen.moderators import SHORTEST_PIECE
 from prescreen.moderators.answer import parse
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ CATEGORIES: Final = frozenset(wording.CATEGORIES) - {"unspecified"}
 
 _OPENAI: Final = "https://api.openai.com/v1"
 _SHUT_DOWN: Final = "text-moderation-"
+_LARGEST_CALL: Final = 32_000  # characters; not published either
 _LONGEST_ANSWER: Final = 8 << 20  # bytes; a full answer is about 1.2 kB for each item
 _LONGEST_WAIT: Final = 60.0  # seconds; only a backstop, the screen's deadline cuts earlier
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
@@ -43,11 +45,14 @@ Known = dict[int, Verdict]
 
 
 class OpenAIModerator:
-    """Judges by `POST /v1/moderations`: all texts of a request in one call, each image in its own.
+    """Judges by `POST /v1/moderations`: all texts of a request in one call (or a few), each image in its own.
 
     `api_key` None takes OPENAI_API_KEY; `base_url` None takes OPENAI_BASE_URL, else OpenAI's own.
     Pin `model` to a snapshot ("omni-moderation-2024-09-26") before relying on thresholds: OpenAI
     recalibrates the moving name. Raises ConfigError for a missing key or a model that is shut down.
+
+    A text of more than `max_characters` is judged in overlapping pieces: OpenAI does not publish how long one may
+    be, and counts it against the tokens a minute of an account, of which the lowest tiers have 10,000.
 
     Texts and images are sent to OpenAI (or to whoever runs `base_url`).
     """
@@ -55,12 +60,19 @@ class OpenAIModerator:
     name = "openai"
 
     def __init__(
-        self, *, model: str = "omni-moderation-latest", api_key: str | None = None, base_url: str | None = None
+        self,
+        *,
+        model: str = "omni-moderation-latest",
+        api_key: str | None = None,
+        base_url: str | None = None,
+        max_characters: int = 5_000,
     ) -> None:
         if not isinstance(model, str) or not model:
             raise ConfigError("model", f"{model!r} is no model's name; write 'omni-moderation-latest'")
         if model.startswith(_SHUT_DOWN):
             raise ConfigError("model", f"{model!r} is shut down; write 'omni-moderation-latest'")
+        if type(max_characters) is not int or max_characters < SHORTEST_PIECE:
+            raise ConfigError("max_characters", f"{max_characters!r} is no number of at least {SHORTEST_PIECE}")
         self._options: dict[str, Any] = {
             "api_key": _key(api_key),
             "base_url": _address(base_url),
@@ -68,6 +80,7 @@ class OpenAIModerator:
             "max_retries": 0,  # the SDK's retries sleep without regard to our deadline
         }
         self.model = model
+        self.max_characters = max_characters
         self.categories = CATEGORIES if self._options["base_url"] == _OPENAI else None
         self._openai = _sdk()
         self._async_client: RunVar[tuple[int, AsyncOpenAI]] | None = None
@@ -117,7 +130,7 @@ class OpenAIModerator:
                     body = bytearray()
                     async for chunk in response.iter_bytes():
                         _append(body, chunk)
-                return parse(bytes(body), count)
+                return parse(bytes(body), count, of_image=_is_image(call))
             except Exception as error:
                 if is_last or not self._was_dropped(error):
                     raise self._translated(error) from error
@@ -133,7 +146,7 @@ class OpenAIModerator:
                     for chunk in response.iter_bytes():
                         _append(body, chunk)
                         _left(deadline)
-                return parse(bytes(body), count)
+                return parse(bytes(body), count, of_image=_is_image(call))
             except Exception as error:
                 if is_last or time.monotonic() >= deadline or not self._was_dropped(error):
                     raise self._translated(error) from error
@@ -142,10 +155,10 @@ class OpenAIModerator:
     def _calls(self, items: Sequence[Item]) -> Iterator[tuple[Sequence[int], Call]]:
         """The calls to make, each with the indexes of the items that it judges."""
         texts = [(index, item.value) for index, item in enumerate(items) if isinstance(item, Text)]
-        if texts:
+        for batch in _batches(texts):
             yield (
-                [index for index, _ in texts],
-                {"model": self.model, "input": [_sendable(value) for _, value in texts]},
+                [index for index, _ in batch],
+                {"model": self.model, "input": [_sendable(value) for _, value in batch]},
             )
         for index, item in enumerate(items):
             if isinstance(item, Image):
@@ -189,6 +202,22 @@ class OpenAIModerator:
         if self._is_timeout(error):
             return ModeratorTimeout("no answer in time")
         return ModeratorDown(f"no answer ({type(error).__name__})")
+
+
+def _is_image(call: Call) -> bool:
+    return isinstance(call["input"][0], dict)
+
+
+def _batches(texts: Sequence[tuple[int, str]]) -> Iterator[Sequence[tuple[int, str]]]:
+    """The texts in groups that one call can carry; a text longer than that goes alone."""
+    start = size = 0
+    for end, (_, value) in enumerate(texts):
+        size += len(value)
+        if size > _LARGEST_CALL and end > start:
+            yield texts[start:end]
+            start, size = end, len(value)
+    if texts:
+        yield texts[start:]
 
 
 def _all(known: Known, count: int, errors: Sequence[ModeratorError]) -> list[Verdict]:

@@ -1,0 +1,117 @@
+"""Every text and image in a JSON value, whatever its shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Final
+
+from prescreen.model import Image, Item, Text
+from prescreen.paths.pointer import Chain, pointer
+from prescreen.paths.query import Node, members
+
+# What an OpenAI-style message or content part may say of itself. These strings are vocabulary, not text.
+_IMAGE_PARTS: Final = ("image_url", "input_image")
+_VOCABULARY: Final = {
+    "type": frozenset({"text", "input_text", "output_text", *_IMAGE_PARTS}),
+    "detail": frozenset({"auto", "low", "high"}),
+}
+_HOLDS_TEXT: Final = (str, dict, list)
+PART_NAMES: Final = frozenset({"type", "text", "role", "content", "image_url", "url", "filename"})
+"""The names in such messages and parts."""
+
+_ADDRESS: Final = re.compile(r"(?:https?://|data:image/)[!-~]+", re.IGNORECASE)
+_PICTURE: Final = re.compile(r"https://[!-~]+\.(?:png|jpe?g|gif|webp)(?:\?[!-~]*)?", re.IGNORECASE)
+# By the first bytes, in base64, of the formats that OpenAI's guide to images names: anything else may be prose.
+_DATA: Final = re.compile(
+    r"data:image/(?:png;base64,iVBORw0KGgo|jpe?g;base64,/9j/|gif;base64,R0lGOD|webp;base64,UklGR)[A-Za-z0-9+/]+={0,2}"
+)
+
+
+def items(at: str, value: str, *, with_links: bool) -> Iterator[Item]:
+    """What a string is: a text; or an image, if it is one in a `data:` URL; with `with_links`, or a link to one."""
+    if _DATA.fullmatch(value):
+        yield Image(at, value)
+    elif value and not value.isspace():
+        yield Text(at, value)
+        if with_links and _PICTURE.fullmatch(value):
+            yield Image(at, value)
+
+
+class Walk:
+    """One pass over one JSON value.
+
+    Nothing recurses, a container is entered once however often it is selected, and a pointer is put
+    together only for what comes out, so the work is linear in the document. `known` are the member names
+    that are no texts, None where none is one. `overlaps` says whether a value may be selected twice;
+    `with_vocabulary` takes even what content parts say of themselves, each word once.
+    """
+
+    def __init__(
+        self, known: Collection[str] | None, *, overlaps: bool, with_links: bool, with_vocabulary: bool = False
+    ) -> None:
+        self._names = None if known is None else set(known)
+        self._entered: set[int] | None = set() if overlaps else None  # ids live as long as the document
+        self._spoken_for: set[tuple[int, str]] = set()
+        self._with_links = with_links
+        self._said: set[str] | None = set() if with_vocabulary else None
+
+    def inside(self, nodes: Iterable[Node]) -> Iterator[Item]:
+        """Every text and image in the selected values, in document order."""
+        stack: list[tuple[object, Iterator[Node]]] = [(None, iter(nodes))]
+        while stack:
+            holder, left = stack[-1]
+            for value, at in left:
+                if isinstance(value, str):
+                    if holder is None or not self._is_spoken_for(holder, at, value):
+                        yield from items(pointer(at), value, with_links=self._with_links)
+                elif value and value.__class__ in (dict, list) and not self._was_entered(value):
+                    yield from self._about(value, at)
+                    stack.append((value, _children(value, at)))
+                    break
+            else:
+                stack.pop()
+
+    def _was_entered(self, container: object) -> bool:
+        if self._entered is None:
+            return False
+        known = len(self._entered)
+        self._entered.add(id(container))
+        return len(self._entered) == known
+
+    def _about(self, container: Any, at: Chain) -> Iterator[Item]:
+        """The names in an object, and its image if it is a content part that has one."""
+        if container.__class__ is not dict:
+            return
+        if self._names is not None:
+            for name in container:
+                if name not in self._names:
+                    self._names.add(name)
+                    yield from items(pointer((at, name)), name, with_links=False)
+        if container.get("type") in _IMAGE_PARTS:
+            yield from self._picture(container, at)
+
+    def _picture(self, part: dict[str, Any], at: Chain) -> Iterator[Image]:
+        holder, name, place = part, "image_url", (at, "image_url")
+        if isinstance(part.get("image_url"), dict):
+            holder, name, place = part["image_url"], "url", (place, "url")
+        url = holder.get(name)
+        if isinstance(url, str) and url[:11].lower().startswith(("https://", "http://", "data:image/")):
+            if _ADDRESS.fullmatch(url):
+                self._spoken_for.add((id(holder), name))
+            yield Image(pointer(place), url)
+
+    def _is_spoken_for(self, holder: object, at: Chain, value: str) -> bool:
+        """Whether the string is a content part's own vocabulary, or an image's URL and nothing else."""
+        token = at[1] if at else 0
+        if not isinstance(token, str):
+            return False
+        if value in _VOCABULARY.get(token, ()):
+            if self._said is None or value in self._said:
+                return True
+            self._said.add(value)
+        return (id(holder), token) in self._spoken_for
+
+
+def _children(container: object, at: Chain) -> Iterator[Node]:
+    return ((child, (at, token)) for token, child in members(container) if child and isinstance(child, _HOLDS_TEXT))
