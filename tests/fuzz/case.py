@@ -135,9 +135,8 @@ class Case:
         return replace(changed, headers=framed)
 
     @property
-    def is_form(self) -> bool:
-        """Whether it says so itself; what a form reader makes of another body has no names that anyone chose."""
-        return b"form" in dict(self.headers).get(b"content-type", b"").lower()
+    def content_type(self) -> bytes:
+        return dict(self.headers).get(b"content-type", b"")
 
     def dumped(self) -> dict[str, Any]:
         return {

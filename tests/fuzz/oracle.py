@@ -40,8 +40,15 @@ class Oracle:
         read: Reads = []
         with suppress(Exception):  # each framework has its own ways to refuse
             await self.read(case, read)
-        names = place.names and (self.reading != "form" or case.is_form)
+        names = place.names and not (self.reading == "form" and self._misreads(case))
         return [text for value in self._ruled(read, place) for text in strings_in(value, names=names)]
+
+    def _misreads(self, case: Case) -> bool:
+        """Whether it takes another body for a form: what it finds for names there, nobody chose."""
+        kind = case.content_type.partition(b";")[0].strip(b" \t").lower()
+        return kind != b"application/x-www-form-urlencoded" and (
+            self.accessor == "urlencoded" or kind != b"multipart/form-data"
+        )
 
     def _ruled(self, read: Reads, place: Place) -> Iterator[object]:
         is_meant = {"form": place.form, "query": place.query}.get(self.reading)
