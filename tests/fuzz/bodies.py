@@ -42,7 +42,9 @@ TEXT_TYPES: Final = (
     b"text/plain;format=flowed",
 )
 _HONEST: Final[dict[Kind, float]] = {"json": 0.15, "form": 0.1, "multipart": 0.4, "text": 0.1, "query": 0.1}
-_JSON_PLACES: Final = ("message", "contents", "anywhere", "whole")
+_JSON_PLACES: Final = ("message", "contents", "anywhere", "whole", "message only", "message and names", "everything")
+_UTF: Final = ("utf-8-sig", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be")
+_ALL_PLACES: Final = ("any of all", "everything of all", "lenient")
 _FORM_PLACES: Final = (
     "form",
     "rare form",
@@ -50,14 +52,15 @@ _FORM_PLACES: Final = (
     "json or form",
     "json or any form",
     "form or text",
-    "any of all",
+    "json or form only",
+    *_ALL_PLACES,
 )
 PLACES_OF: Final[dict[Kind, Sequence[str]]] = {
-    "json": (*_JSON_PLACES, *_JSON_PLACES, "json or form", "json or text", "json and query", "any of all"),
+    "json": (*_JSON_PLACES, "contents", "json or form", "json or text", "json and query", *_ALL_PLACES),
     "form": ("form", *_FORM_PLACES),
     "multipart": ("form", *_FORM_PLACES),
-    "text": ("text", "text", "json or text", "form or text", "any of all"),
-    "query": ("query", "query", "any query", "form", "json and query", "any of all"),
+    "text": ("text", "text", "json or text", "form or text", "any of all", "everything of all"),
+    "query": ("query", "query", "any query", "form", "json and query", "everything", *_ALL_PLACES),
     "head": tuple(PLACES),
 }
 
@@ -146,7 +149,7 @@ def _json(dice: Dice) -> Sent:
         text = json.dumps(value, ensure_ascii=dice.chance(0.5), separators=separators)
     else:
         text = spelled(dice, value)
-    return dice.pick(JSON_TYPES), (b"\xef\xbb\xbf" if dice.chance(0.03) else b"") + text.encode()
+    return dice.pick(JSON_TYPES), text.encode(dice.pick(_UTF) if dice.chance(0.06) else "utf-8")
 
 
 def _form(dice: Dice) -> Sent:

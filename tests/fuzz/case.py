@@ -22,13 +22,15 @@ Event = dict[str, Any]
 class Place:
     """A rule, and what a handler takes for the text that the rule names.
 
-    `json` picks it out of a JSON value; `form` and `query` say whether a field is meant by its name.
+    `json` picks it out of a JSON value; `form` and `query` say whether a field is meant by its name. With `names`,
+    the names of members and fields are texts, too.
     """
 
     rule: Rule
     json: Callable[[Any], Iterable[object]] | None = None
     form: Callable[[str], bool] | None = None
     query: Callable[[str], bool] | None = None
+    names: bool = False
 
     @property
     def readings(self) -> frozenset[Reading]:
@@ -103,6 +105,14 @@ PLACES: Final[dict[str, Place]] = {
     "json and query": _place(json=_MESSAGE, query=_FIELD),
     "form or text": _place(form=_FIELD, text=True),
     "any of all": _place(json=_MESSAGE, form=_FIELD, query=_FIELD, text=True),
+    "message only": _place(json=_MESSAGE, on_unmatched="pass"),
+    "json or form only": _place(json=_MESSAGE, form=_FIELD, on_unmatched="pass"),
+    "message and names": Place(Rule("POST /chat", json="$.message", keys=True), json=_message, names=True),
+    "everything": Place(Rule("POST /chat", json="all"), json=_whole, query=_any, names=True),
+    "everything of all": Place(
+        Rule("POST /chat", json="all", form="*", text=True), json=_whole, form=_any, query=_any, names=True
+    ),
+    "lenient": _place(json=_MESSAGE, form=_FIELD, allow_preamble=True, allow_untyped=True, allow_utf16=True),
 }
 
 
@@ -123,6 +133,10 @@ class Case:
         length = str(len(changed.body)).encode()
         framed = tuple((name, length if name == b"content-length" else value) for name, value in changed.headers)
         return replace(changed, headers=framed)
+
+    @property
+    def content_type(self) -> bytes:
+        return dict(self.headers).get(b"content-type", b"")
 
     def dumped(self) -> dict[str, Any]:
         return {

@@ -49,6 +49,7 @@ def _odd_frame(dice: Dice, parts: list[bytes], boundary: str) -> bytes:
             other + b"\r\n" + whole,
             _part(dice) + b"\r\n" + whole,
             b"\r\n" + whole,
+            b"This is a message in several parts.\r\n" + whole,
             whole + other + b"\r\n",
             whole + b"\r\n" + other + b"\r\n" + delimiter + b"--\r\n",
             whole.removesuffix(b"--\r\n"),

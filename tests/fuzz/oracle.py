@@ -19,6 +19,8 @@ _VOCABULARY: Final = {
     "detail": {"auto", "low", "high"},
 }
 
+_KNOWN: Final = {"type", "text", "role", "content", "image_url", "url", "filename", "message", "messages"}
+
 
 @dataclass(frozen=True)
 class Oracle:
@@ -38,7 +40,15 @@ class Oracle:
         read: Reads = []
         with suppress(Exception):  # each framework has its own ways to refuse
             await self.read(case, read)
-        return [text for value in self._ruled(read, place) for text in strings_in(value)]
+        names = place.names and not (self.reading == "form" and self._misreads(case))
+        return [text for value in self._ruled(read, place) for text in strings_in(value, names=names)]
+
+    def _misreads(self, case: Case) -> bool:
+        """Whether it takes another body for a form: what it finds for names there, nobody chose."""
+        kind = case.content_type.partition(b";")[0].strip(b" \t").lower()
+        return kind != b"application/x-www-form-urlencoded" and (
+            self.accessor == "urlencoded" or kind != b"multipart/form-data"
+        )
 
     def _ruled(self, read: Reads, place: Place) -> Iterator[object]:
         is_meant = {"form": place.form, "query": place.query}.get(self.reading)
@@ -47,7 +57,7 @@ class Oracle:
                 assert place.json is not None
                 yield from place.json(value)
             elif is_meant is None or is_meant(name):
-                yield value
+                yield {name: value} if name else value
 
 
 def oracle(framework: str, reading: Reading) -> Callable[[Read], Oracle]:
@@ -60,8 +70,8 @@ def plain(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def strings_in(value: Any) -> Iterator[str]:
-    """Every string inside, but for the names of members and the vocabulary of content parts."""
+def strings_in(value: Any, *, names: bool = False) -> Iterator[str]:
+    """Every string inside, but for the vocabulary of content parts; with `names`, those of members, too."""
     stack = [value]
     while stack:
         value = stack.pop()
@@ -70,6 +80,7 @@ def strings_in(value: Any) -> Iterator[str]:
         elif isinstance(value, list | tuple):
             stack += value
         elif isinstance(value, dict):
+            stack += (name for name in value if names and name not in _KNOWN)
             stack += [
                 each
                 for name, each in value.items()
