@@ -53,7 +53,7 @@ from prescreen.rule import Rule
 from prescreen.target import Targets
 
 PHRASE: Final = "seven violet lanterns"
-PICTURE: Final = "https://pictures.example/lantern.png"
+PICTURE: Final = "data:image/png;base64,iVBORw0KGgoAAAAASUVORK5CYII="
 CHAT: Final = Rule("POST /chat", json=["$.message", "$.parts"], query="q", max_body=2000)
 ACTIONS: Final = list(Action)
 
@@ -236,7 +236,7 @@ def test_a_rule_without_a_limit_of_its_own_takes_the_screens() -> None:
     ("asked", "cause"),
     [
         pytest.param(head(content_length=b"2001"), Cause.OVERSIZE, id="too long"),
-        pytest.param(head(content_length=b"+5"), Cause.UNREADABLE, id="odd length"),
+        pytest.param(head(content_length=b"+5"), Cause.INCOMPLETE, id="odd length"),
         pytest.param(head(b"a=b", b"application/x-www-form-urlencoded"), Cause.UNSUPPORTED, id="another kind"),
         pytest.param(head(b"{}", b"image/png"), Cause.UNSUPPORTED, id="another type"),
         pytest.param(head(b"{}", b"application/json; charset=utf-7"), Cause.UNSUPPORTED, id="charset"),
@@ -643,6 +643,7 @@ def test_a_decision_is_logged_with_its_facts_and_masked_places(caplog: pytest.Lo
         "places": ["/message/*", "/message/1"],
         "problem": None,
         "degraded": False,
+        "unmatched": False,
         "moderator": "judge",
         "model": "judge-1",
         "texts": 2,
@@ -725,9 +726,9 @@ def test_several_rules_together_take_what_each_takes_and_are_as_strict_as_the_st
     assert together.name == "POST /chat + POST /{room}"
     assert together.accepts.kinds == {"json", "form"}
     assert (together.on_unreadable, together.on_oversize) == (Action.REJECT, Action.REJECT)
-    assert together.accepts.limit == 2048
+    assert together.accepts.limit == 1024
     unlimited = Rule("POST *", json="$.other")
-    assert Targets([lax], Limits()).of((lax, unlimited)).accepts.limit == Limits().body
+    assert Targets([lax], Limits()).of((lax, unlimited)).accepts.limit == 1024
     flow = screen_request(plan(lax), (lax, unlimited), head(b'{"message": "one", "other": "two"}'))
     next(flow)
     step = past_work(flow, flow.send(b'{"message": "one", "other": "two"}'))

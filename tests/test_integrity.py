@@ -19,7 +19,7 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 PARTS = "multipart/form-data; boundary=BND"
 PICTURE = "https://pictures.example/lantern.png"
-PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="
+PNG = "data:image/png;base64,iVBORw0KGgoAAAAASUVORK5CYII="
 
 
 def part(name: str, value: bytes, more: str = "") -> bytes:
@@ -100,6 +100,16 @@ def test_a_body_with_a_text_at_its_place_is_read_no_further() -> None:
     assert (decision.is_rejected, values(asked)) == (False, ["hi"])
 
 
+def test_what_only_a_forgiving_reader_finds_does_not_make_up_for_the_body() -> None:
+    rule = Rule("POST /chat", json="$.message", form="message")
+    decision, _ = post(rule, {"userText": f"{BAD} &message=ok&"})
+    assert decision.is_rejected
+    body = parts(part("userText", f"{BAD} &message=ok&".encode()))
+    assert screened(Rule("POST /chat", form="message"), body, content_type=PARTS)[0].is_rejected
+    strict = Rule("POST /chat", json="$.message", form="message", on_unmatched="reject")
+    assert post(strict, {"userText": "&message=ok&"})[0].cause is Cause.UNWANTED
+
+
 def test_a_text_in_the_query_does_not_make_up_for_the_body() -> None:
     rule = Rule("POST /chat", json="$.message", query="q")
     decision, _ = screened(rule, json.dumps({"userText": BAD}).encode(), query=b"q=hi", content_type=JSON)
@@ -159,6 +169,7 @@ def test_an_image_is_one_in_a_content_part_and_in_a_string_that_is_nothing_else(
     _, asked = post(Rule("POST /chat", json="$"), document)
     assert asked == [
         Image("/parts/0/image_url/url", "https://pictures.example/1"),
+        Text("/parts/0/image_url/url", "https://pictures.example/1"),
         Image("/avatar", PNG),
         Text("/link", PICTURE),
         Image("/link", PICTURE),
@@ -181,6 +192,12 @@ def test_an_image_is_one_in_a_content_part_and_in_a_string_that_is_nothing_else(
 def test_what_only_looks_like_an_image_is_a_text(text: str) -> None:
     _, asked = post(Rule("POST /chat", json="$.message"), {"message": text})
     assert asked == [Text("/message", text)]
+
+
+def test_what_begins_like_an_image_and_ends_in_words_is_both() -> None:
+    url = "data:image/jpeg;base64,/9j/how+do+I+do+it"
+    _, asked = post(Rule("POST /chat", json="$.message"), {"message": url})
+    assert set(asked) == {Image("/message", url), Text("/message", url)}
 
 
 def test_an_images_address_with_words_in_it_is_judged_as_a_text_too() -> None:
@@ -308,6 +325,13 @@ def test_a_bomb_is_refused_by_its_size_and_by_its_ratio() -> None:
     packed = gzip.compress(b'{"message": "hi", "x": "' + noise + b'"}')
     assert screened(rule, packed, content_type=JSON, content_encoding="gzip")[0].cause is Cause.OVERSIZE
     assert screened(large, packed, content_type=JSON, content_encoding="gzip")[0].cause is Cause.CLEAN
+
+
+@pytest.mark.parametrize("kind", [FORM, PARTS, "text/plain"])
+def test_only_json_may_be_packed(kind: str) -> None:
+    rule = Rule("POST /chat", json="$.message", form="message", text=True, decode_content=True)
+    decision, _ = screened(rule, gzip.compress(b"message=hi"), content_type=kind, content_encoding="gzip")
+    assert decision.cause is Cause.UNSUPPORTED
 
 
 def test_a_packed_body_is_read_as_a_form_as_it_is_too() -> None:

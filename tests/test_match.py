@@ -303,12 +303,24 @@ def test_a_narrow_rule_leaves_the_rest_to_a_wider_one(narrow: str, wide: str, pa
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/a/B"), ("POST", "/a//b"), ("POST", "/a/b/"), ("POST", "/%61/b"), ("post", "/a/b"), ("FOO", "/a/b")],
+    [("POST", "/a//b"), ("POST", "/a/b/"), ("POST", "/%61/b"), ("post", "/a/b"), ("FOO", "/a/b")],
 )
 def test_where_the_method_or_path_is_in_doubt_every_rule_on_it_counts(method: str, path: str) -> None:
     rules = [rule("POST /a/{x}"), rule("POST /{x}/b"), rule("POST /c")]
     assert found(rules, "POST", "/a/b") == "POST /a/{x}"
     assert found(rules, method, path) == "POST /a/{x} + POST /{x}/b"
+
+
+def test_letter_case_alone_puts_nothing_in_doubt_where_the_same_rule_fits_without_it() -> None:
+    rules = [rule("POST /posts/{id}/comments"), rule("POST /Api/chat"), rule("POST *")]
+    for path, expected in (
+        ("/posts/a1/comments", "POST /posts/{id}/comments"),
+        ("/posts/A1/comments", "POST /posts/{id}/comments"),
+        ("/POSTS/a1/comments", "POST /posts/{id}/comments + POST *"),
+        ("/Api/chat", "POST /Api/chat"),
+        ("/api/chat", "POST /Api/chat + POST *"),
+    ):
+        assert found(rules, "POST", path) == expected
 
 
 def test_an_earlier_rule_stands_before_an_exemption() -> None:

@@ -227,7 +227,7 @@ async def test_half_an_emoji_does_not_hide_the_text_around_it(
 
 
 async def test_any_other_text_arrives_as_it_is(check: Check, screen: Screen, service: FakeOpenAI) -> None:
-    texts = ["", " ", "a\x00b\r\n", "naïve \u2013 \u2018quoted\u2019", "\U0001f3ee", '{"input": "x"}', "x" * 5_000]
+    texts = ["", " ", "a\x00 b\r\n", "naïve \u2013 \u2018quoted\u2019", "\U0001f3ee", '{"input": "x"}', "x" * 5_000]
 
     await check(screen, [Text(f"/{number}", text) for number, text in enumerate(texts)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -22,6 +23,17 @@ from prescreen.paths.query import Query
 LIMITS: Final = Limits()
 PROPERTY: Final = settings(max_examples=150, deadline=None, derandomize=True)
 PICTURE: Final = "https://pictures.example/lantern.png"
+IMAGES: Final = {
+    kind: f"data:image/{kind};base64,{b64encode(data).decode()}"
+    for kind, data in {
+        "png": b"\x89PNG\r\n\x1a\n\0\0\0\0IEND\xaeB`\x82",
+        "jpeg": b"\xff\xd8\xff\xe0\0\x10JFIF\xff\xd9",
+        "jpg": b"\xff\xd8\xff\xd9",
+        "gif": b"GIF89a\x01\0\x01\0\0\0\0\x3b",
+        "webp": b"RIFF\x08\0\0\0WEBPVP8 ",
+    }.items()
+}
+"""The smallest data that begins and ends as such an image does."""
 LINK: Final = "https://pictures.example/lantern"
 
 
@@ -30,7 +42,7 @@ def places(*json_paths: str, form: Iterable[str] = (), query: Iterable[str] = ()
 
 
 def items(document: object, *paths: str, limits: Limits = LIMITS) -> tuple[Item, ...]:
-    return places(*paths).items(Document(json=document, has_json=True), (), limits)
+    return places(*paths).items(Document(kind="json", json=document, has_json=True), (), limits)
 
 
 def texts(document: object, *paths: str) -> dict[str, str]:
@@ -138,9 +150,28 @@ def test_a_document_that_is_one_string_is_a_text() -> None:
     ],
 )
 @pytest.mark.parametrize("url", [PICTURE, "HTTP://PICTURES.EXAMPLE/A", "data:image/png;base64,AAAA", "Data:Image/gif,"])
-def test_a_picture_is_found_and_its_address_is_no_text(part: dict[str, Any], pointer: str, url: str) -> None:
+def test_a_picture_is_found_and_its_address_can_be_read(part: dict[str, Any], pointer: str, url: str) -> None:
     part = json.loads(json.dumps(part).replace(PICTURE, url))
-    assert items({"content": [part]}, "$.content") == (Image(f"/content/0{pointer}", url),)
+    at = f"/content/0{pointer}"
+    assert set(items({"content": [part]}, "$.content")) == {Image(at, url), Text(at, url)}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_a_whole_picture_is_nothing_but_a_picture(kind: str) -> None:
+    url = IMAGES[kind]
+    assert items({"a": url, "b": {"type": "image_url", "image_url": {"url": url}}}, "$") == (
+        Image("/a", url),
+        Image("/b/image_url/url", url),
+    )
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_words_in_the_place_of_a_pictures_bytes_are_a_text_too(kind: str) -> None:
+    assert items({"a": IMAGES[kind].rstrip("=") + "A" * 9_000}, "$") == (
+        Image("/a", IMAGES[kind].rstrip("=") + "A" * 9_000),
+    )
+    for url in (IMAGES[kind].rstrip("=") + "how/to/do/it", IMAGES[kind][:-4] + "evil", IMAGES[kind] + "A"):
+        assert Text("/a", url) in items({"a": url}, "$")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +183,9 @@ def test_an_address_that_is_no_picture_is_a_text(url: str) -> None:
 
 def test_pictures_and_texts_come_in_document_order() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": PICTURE}}, "b"]
-    assert items(parts, "$") == (Text("/0/text", "a"), Image("/1/image_url/url", PICTURE), Text("/2", "b"))
+    found = items(parts, "$")
+    assert found[:2] == (Text("/0/text", "a"), Image("/1/image_url/url", PICTURE))
+    assert found[-1] == Text("/2", "b")
 
 
 def test_overlapping_paths_give_each_text_once() -> None:
@@ -243,7 +276,7 @@ def test_every_occurrence_of_a_named_field_is_found(
 ) -> None:
     given_fields = tuple(Field(name, value.encode()) for name, value in fields)
     if where == "form":
-        assert fields_of(Document(fields=given_fields), places(form=named)) == expected
+        assert fields_of(Document(kind="form", fields=given_fields), places(form=named)) == expected
     else:
         found = fields_of(Document(), places(query=named), given_fields)
         assert found == [(f"query#{pointer}", value) for pointer, value in expected]
@@ -251,7 +284,7 @@ def test_every_occurrence_of_a_named_field_is_found(
 
 def test_form_and_query_are_told_apart() -> None:
     fields, query = (Field("a", b"1"), Field("b", b"2")), (Field("a", b"3"), Field("b", b"4"))
-    found = fields_of(Document(fields=fields), places(form=["a"], query=["b"]), query)
+    found = fields_of(Document(kind="form", fields=fields), places(form=["a"], query=["b"]), query)
     # A form's field is looked for in the query, too: some accessors take it from there.
     assert found == [("/a", "1"), ("query#/a", "3"), ("query#/b", "4")]
 
@@ -263,14 +296,14 @@ def test_a_file_is_its_name_and_its_content() -> None:
         Field("c", b"", ("three.txt",)),
         Field("d", b"4", ("x",)),
     )
-    assert fields_of(Document(fields=fields), places(form=["a", "b", "c"])) == [
+    assert fields_of(Document(kind="form", fields=fields), places(form=["a", "b", "c"])) == [
         ("/a/filename", "one.txt"),
         ("/a/content", "1"),
         ("/b/content", "2"),
         ("/c/filename", "three.txt"),
     ]
     repeated = (Field("a", b"1", ("one.txt",)), Field("a", b"2"))
-    assert fields_of(Document(fields=repeated), places(form=["a"])) == [
+    assert fields_of(Document(kind="form", fields=repeated), places(form=["a"])) == [
         ("/a/0/filename", "one.txt"),
         ("/a/0/content", "1"),
         ("/a/1", "2"),
@@ -279,18 +312,21 @@ def test_a_file_is_its_name_and_its_content() -> None:
 
 def test_a_named_field_that_is_not_utf8_is_refused_and_another_is_left_alone() -> None:
     fields = (Field("a", b"\xff"), Field("b", b"1"))
-    assert fields_of(Document(fields=fields), places(form=["b"], query=["b"]), fields) == [
+    assert fields_of(Document(kind="form", fields=fields), places(form=["b"], query=["b"]), fields) == [
         ("/b", "1"),
         ("query#/b", "1"),
     ]
     for found in (places(form=["a"]), places(form=["*"]), places(query=["a"])):
         with pytest.raises(Unreadable, match="not UTF-8"):
-            found.items(Document(fields=fields), fields, LIMITS)
+            found.items(Document(kind="form", fields=fields), fields, LIMITS)
 
 
 def test_a_coded_value_is_decoded_and_another_is_not() -> None:
     fields = (Field("a", b"b%61d+word", is_coded=True), Field("b", b"b%61d+word"))
-    assert fields_of(Document(fields=fields), places(form=["*"])) == [("/a", "bad word"), ("/b", "b%61d+word")]
+    assert fields_of(Document(kind="form", fields=fields), places(form=["*"])) == [
+        ("/a", "bad word"),
+        ("/b", "b%61d+word"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -305,7 +341,7 @@ def test_a_coded_value_is_decoded_and_another_is_not() -> None:
     ],
 )
 def test_a_file_name_is_read_as_each_reader_cleans_it_up(name: str, readings: set[str]) -> None:
-    found = fields_of(Document(fields=(Field("file", b"", (name,)),)), places(form=["file"]))
+    found = fields_of(Document(kind="form", fields=(Field("file", b"", (name,)),)), places(form=["file"]))
     assert {value for _, value in found} == readings
     assert {pointer for pointer, _ in found} == {"/file/filename"}
 
@@ -339,7 +375,9 @@ def test_names_that_are_just_short_enough_make_a_pointer() -> None:
 
 
 def test_a_rule_without_a_form_reads_none() -> None:
-    document = Document(form_like=(b"=seven&=violet&message=seven&text=lanterns",), fields=(Field("a", b"1"),))
+    document = Document(
+        kind="form", form_like=(b"=seven&=violet&message=seven&text=lanterns",), fields=(Field("a", b"1"),)
+    )
     assert places("$", query=["message"]).items(document, (), LIMITS) == ()
 
 
@@ -347,7 +385,7 @@ def test_a_file_name_as_it_was_sent_comes_first() -> None:
     """And so the order of the texts is the same on every run."""
     for number in range(20):
         name = f"folder\\{number}&#98;c/&lt;d\u200b.txt"
-        found = places(form=["file"]).items(Document(fields=(Field("file", b"1", (name,)),)), (), LIMITS)
+        found = places(form=["file"]).items(Document(kind="form", fields=(Field("file", b"1", (name,)),)), (), LIMITS)
         assert found[0] == Text("/file/filename", name)
         assert found[-1] == Text("/file/content", "1")
 
@@ -362,15 +400,15 @@ def test_a_file_of_a_form_that_is_taken_whole_counts_once() -> None:
 
 
 def test_a_text_body_is_one_text() -> None:
-    assert places(text=True).items(Document(text="hello"), (), LIMITS) == (Text("", "hello"),)
-    assert places(text=True).items(Document(text=" "), (), LIMITS) == ()
+    assert places(text=True).items(Document(kind="text", text="hello"), (), LIMITS) == (Text("", "hello"),)
+    assert places(text=True).items(Document(kind="text", text=" "), (), LIMITS) == ()
     assert places(text=True).items(Document(), (), LIMITS) == ()
-    assert places("$").items(Document(text="hello"), (), LIMITS) == ()
+    assert places("$").items(Document(kind="text", text="hello"), (), LIMITS) == ()
 
 
 def test_a_json_null_is_a_document_and_no_document_has_no_texts() -> None:
-    assert places("$", "$..*").items(Document(json=None, has_json=True), (), LIMITS) == ()
-    assert places("$").items(Document(json="hello"), (), LIMITS) == ()
+    assert places("$", "$..*").items(Document(kind="json", json=None, has_json=True), (), LIMITS) == ()
+    assert places("$").items(Document(kind="json", json="hello"), (), LIMITS) == ()
 
 
 @pytest.mark.parametrize("content_type", [b"application/json", b"application/x-www-form-urlencoded"])
@@ -392,14 +430,14 @@ def test_of_a_body_with_two_readings_both_texts_are_found(body: bytes, content_t
 
 
 def test_the_number_of_texts_and_pictures_is_bounded() -> None:
-    document = ["a", "b", {"type": "input_image", "image_url": PICTURE}]
+    document = ["a", "b", {"type": "input_image", "image_url": IMAGES["png"]}]
     assert len(items(document, "$", limits=Limits(texts=3))) == 3
     with pytest.raises(Oversize, match="more than 2 texts and images"):
         items(document, "$", limits=Limits(texts=2))
 
 
 def test_the_number_of_characters_is_bounded() -> None:
-    document = ["é" * 5, "b" * 5, {"type": "input_image", "image_url": PICTURE}]
+    document = ["é" * 5, "b" * 5, {"type": "input_image", "image_url": IMAGES["png"]}]
     assert len(items(document, "$", limits=Limits(characters=10))) == 3
     with pytest.raises(Oversize, match="more than 9 characters"):
         items(document, "$", limits=Limits(characters=9))
@@ -451,7 +489,7 @@ def test_no_name_of_a_client_is_left_by_the_mask(document: Any) -> None:
         return list(map(marked, value)) if isinstance(value, list) else value
 
     found = places("$..*")
-    for item in found.items(Document(json=marked(document), has_json=True), (), LIMITS):
+    for item in found.items(Document(kind="json", json=marked(document), has_json=True), (), LIMITS):
         masked = found.mask(item.pointer)
         assert mark not in masked
         assert masked.count("/") == item.pointer.count("/")
@@ -464,7 +502,7 @@ def test_any_field_that_a_client_made_up_is_masked(name: str, where: str) -> Non
     found = places(form=["*"], query=["*"])
     mark = f"{name}\u2603"
     field = (Field(mark, b"1"),)
-    document, query = (Document(fields=field), ()) if where == "form" else (Document(), field)
+    document, query = (Document(kind="form", fields=field), ()) if where == "form" else (Document(), field)
     (item,) = found.items(document, query, LIMITS)
     assert "\u2603" in item.pointer
     assert found.mask(item.pointer) == ("/*" if where == "form" else "query#/*")
@@ -549,7 +587,7 @@ def test_a_form_that_is_taken_whole_is_moderated_whole() -> None:
 
 def test_a_file_name_is_moderated_as_it_is_sent_and_as_it_is_cleaned_up() -> None:
     field = Field("file", b"1", ("folder\\&#98;ad\u200b.txt",))
-    found = places(form=["file"]).items(Document(fields=(field,)), (), LIMITS)
+    found = places(form=["file"]).items(Document(kind="form", fields=(field,)), (), LIMITS)
     names = {item.value for item in found if isinstance(item, Text) and item.pointer.endswith("filename")}
     assert {"folder\\&#98;ad\u200b.txt", "bad.txt"} <= names
 
@@ -568,7 +606,7 @@ def test_a_part_of_no_known_kind_is_text() -> None:
 
 
 def test_the_number_of_pictures_is_bounded() -> None:
-    pictures = [{"type": "image_url", "image_url": f"https://pictures.example/{number}.png"} for number in range(3)]
+    pictures = [{"type": "image_url", "image_url": url} for url in list(IMAGES.values())[:3]]
     assert len(items(pictures, "$", limits=Limits(images=3))) == 3
     with pytest.raises(Oversize, match="more than 2 images"):
         items(pictures, "$", limits=Limits(images=2))

@@ -83,6 +83,7 @@ def test_starlette_with_mounts_hosts_and_classes() -> None:
         "POST /chat/{id:int}",
         "GET,PATCH /notes",
         "POST /raw",
+        "GET /live",
         "PUT /sub/in",
         "POST /list/",
         "GET /old/static/{filename:path}",
@@ -110,7 +111,7 @@ def test_fastapi_with_included_routers_and_mounts() -> None:
     app.post("/direct")(both)
     found = set(shown(app))
     assert {"POST /api/r/d/deep/{rest:path}", "POST,PUT /api/r/both", "POST /direct"} <= found
-    assert not any("live" in route for route in found)
+    assert "GET /api/r/d/live" in found or "GET /api/d/live" in found
 
 
 def test_flask_with_a_blueprint_and_converters() -> None:

@@ -6,7 +6,7 @@ import json
 import re
 from binascii import unhexlify
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from prescreen.errors import ConfigError
@@ -85,7 +85,7 @@ class Field:
     value: bytes | memoryview
     filenames: tuple[str, ...] = ()
     is_coded: bool = False
-    raw_name: bytes | None = None
+    raw_name: bytes | None = field(default=None, compare=False)
 
     @property
     def is_upload(self) -> bool:

@@ -55,7 +55,7 @@ class Route:
     @property
     def pattern(self) -> re.Pattern[str]:
         """Which paths may get here."""
-        return _pattern(self.path).fullmatch(path) is not None
+        return _pattern(self.path)
 
     def heads(self, path: str) -> Iterator[Head]:
         """A request of each method, to this path."""

@@ -23,6 +23,7 @@ PART_NAMES: Final = frozenset({"type", "text", "role", "content", "image_url", "
 
 _ADDRESS: Final = re.compile(r"(?:https?://|data:image/)[!-~]+", re.IGNORECASE)
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+_LONGEST_WORDS: Final = 8_192  # characters; cameras put all kinds of things behind an image, and images are longer
 _ENDS: Final = {"png": b"IEND\xaeB`\x82", "jpg": b"\xff\xd9", "jpeg": b"\xff\xd9", "gif": b"\x3b"}
 # By the first bytes, in base64, of the formats that OpenAI's guide to images names: anything else may be prose.
 _DATA: Final = re.compile(
@@ -31,22 +32,23 @@ _DATA: Final = re.compile(
 
 
 def items(at: str, value: str, *, with_links: bool) -> Iterator[Item]:
-    """What a string is: a text, unless it is a whole image in a `data:` URL; an image, too, if it looks like one.
+    """What a string is: a text, unless it is an image in a `data:` URL; an image, too, if it begins like one.
 
     With `with_links` a link to what is called an image is one.
     """
     if not value or value.isspace():
         return
-    if not _is_whole_image(value):
+    is_image = _DATA.fullmatch(value) is not None
+    if not is_image or (len(value) <= _LONGEST_WORDS and not _is_whole(value)):
         yield Text(at, value)
-    if _DATA.fullmatch(value) or (with_links and _is_picture(value)):
+    if is_image or (with_links and _is_picture(value)):
         yield Image(at, value)
 
 
-def _is_whole_image(value: str) -> bool:
-    """Whether it is an image from its first byte to its last, so that no words are written in its letters' place."""
-    kind, _, data = value.partition(";base64,")
-    if not _DATA.fullmatch(value) or len(data) % 4:
+def _is_whole(image: str) -> bool:
+    """Whether it ends like an image, too, so that no words are written in the place of its bytes."""
+    kind, _, data = image.partition(";base64,")
+    if len(data) % 4:
         return False
     head, end = b64decode(data[:16]), b64decode(data[-16:])
     if kind.endswith("webp"):
@@ -121,7 +123,7 @@ class Walk:
         url = holder.get(name)
         if isinstance(url, str) and url[:11].lower().startswith(("https://", "http://", "data:image/")):
             yield Image(pointer(place), url)
-            if _is_whole_image(url):
+            if _DATA.fullmatch(url):
                 self._spoken_for.add((id(holder), name))
 
     def _is_spoken_for(self, holder: object, at: Chain, value: str) -> bool:
