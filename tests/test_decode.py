@@ -392,6 +392,27 @@ def test_a_body_that_is_declared_as_ascii_is_ascii(essence: bytes, kind: BodyKin
         read(body.replace(b"b", "é".encode()), content_type, kinds=frozenset({kind}))
 
 
+@pytest.mark.parametrize(
+    "content_type", [b"text/plain; charset=us-ascii", b"multipart/form-data; boundary=B; charset=ascii"]
+)
+def test_percent_signs_are_ascii_where_nobody_undoes_them(content_type: bytes) -> None:
+    body = b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\n%c3%a4\r\n--B--'
+    assert read(body, content_type, kinds=FORM | TEXT)
+
+
+@pytest.mark.parametrize("query", [b"a=\xc3\xa4", b"a=%c3%a4", b"a=%41&b=\xff"])
+@pytest.mark.parametrize("charset", [b"us-ascii", b"ASCII"])
+def test_a_query_that_is_declared_as_ascii_is_ascii(query: bytes, charset: bytes) -> None:
+    def asked(query: bytes, *types: bytes) -> tuple[Field, ...]:
+        return query_fields(Head("GET", "/", query=query, headers=head(*types).headers), LIMITS)
+
+    content_type = b"text/plain; charset=" + charset
+    with pytest.raises(Unreadable, match="query is not ASCII"):
+        asked(query, content_type)
+    assert asked(b"a=%41+b", content_type) == (Field("a", b"%41+b", is_coded=True),)
+    assert asked(query) == asked(query, b"text/plain; charset=utf-8") != ()
+
+
 def test_a_charset_is_refused_without_a_body_too() -> None:
     """There are readers that decode the query by it."""
     with pytest.raises(Unsupported, match="charset"):
@@ -770,6 +791,14 @@ def test_the_headers_of_a_part_are_bounded() -> None:
         read_parts(multipart(PLAIN), Limits(part_head=size - 1))
 
 
+@pytest.mark.parametrize("charset", ["us-ascii", "ISO-8859-1", "latin-1", "windows-1252"])
+def test_a_part_in_an_older_charset_is_taken_where_its_bytes_are_ascii(charset: str) -> None:
+    named = part(disposition(), f"Content-Type: text/plain; charset={charset}".encode())
+    assert read_parts(multipart(named)) == (Field("a", b"1"),)
+    with pytest.raises(Unreadable, match=f"not ASCII, and its type says {charset.lower()}"):
+        read_parts(multipart(named.replace(b"\r\n1", b"\r\n\xe9")))
+
+
 # Text, and bodies with two readings
 
 
@@ -802,6 +831,31 @@ def test_a_body_with_two_readings_gives_both(content_type: bytes) -> None:
     found = Places(json=["$.message"], form=["message"], query=[], text=False).items(document, (), LIMITS)
     values = {item.value for item in found if isinstance(item, Text)}
     assert {"seven", "lanterns"} <= {value.strip('"}') for value in values}
+
+
+@pytest.mark.parametrize(
+    ("body", "kinds", "document"),
+    [
+        pytest.param(b"a=1", FORM | TEXT, Document(fields=(Field("a", b"1", is_coded=True),), text="a=1"), id="form"),
+        pytest.param(
+            b"seven \xff",
+            ALL,
+            Document(fields=(Field("seven \xff", b"", is_coded=True),), text="seven \ufffd"),
+            id="no text",
+        ),
+        pytest.param(b"lanterns", JSON | TEXT, Document(text="lanterns"), id="text"),
+        pytest.param(b'"lanterns"', ALL, Document(json="lanterns", has_json=True, text='"lanterns"'), id="string"),
+    ],
+)
+def test_a_body_without_a_type_is_read_as_all_that_it_could_be(
+    body: bytes, kinds: frozenset[BodyKind], document: Document
+) -> None:
+    assert decode(head(), body, Accepts(kinds, allow_untyped=True), LIMITS) == document
+
+
+def test_a_body_without_a_type_that_can_only_be_text_is_utf8() -> None:
+    with pytest.raises(Unreadable, match="not UTF-8"):
+        decode(head(), b"lanterns \xff", Accepts(JSON | TEXT, allow_untyped=True), LIMITS)
 
 
 def test_a_rule_for_one_kind_reads_that_kind_only() -> None:

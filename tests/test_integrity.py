@@ -6,12 +6,15 @@ import gzip
 import io
 import json
 import random
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from doubles import BAD, screened, values
 from prescreen import Cause, ConfigError, Image, Rule, Text
+from prescreen.decode.coding import gunzip
+from prescreen.errors import Oversize
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -87,7 +90,7 @@ def test_a_body_with_nothing_at_the_ruled_places_is_read_as_a_whole() -> None:
     assert values(asked) == ["userText", BAD]
 
 
-@pytest.mark.parametrize("message", ["", " \n", None, 5, []], ids=repr)
+@pytest.mark.parametrize("message", ["", " \n", None, 5, []], ids=["empty", "blank", "null", "a number", "a list"])
 def test_a_place_without_a_text_counts_as_nothing(message: object) -> None:
     decision, _ = post(Rule("POST /chat", json="$.message"), {"message": message, "userText": BAD})
     assert decision.is_rejected
@@ -302,6 +305,24 @@ def test_a_bomb_is_refused_by_its_size_and_by_its_ratio() -> None:
     assert screened(large, packed, content_type=JSON, content_encoding="gzip")[0].cause is Cause.CLEAN
 
 
+def test_a_packed_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
+    rule = Rule("POST /chat", json="$.message", decode_content=True, max_body=100)
+    for length, cause in ((100, Cause.CLEAN), (101, Cause.OVERSIZE)):
+        packed = gzip.compress(b'{"message": "hi"}'.ljust(length))
+        assert screened(rule, packed, content_type=JSON, content_encoding="gzip")[0].cause is cause
+
+
+def test_a_bomb_is_not_unpacked_past_the_limit() -> None:
+    bomb = gzip.compress(bytes(32 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Oversize):
+            gunzip(bomb, 1 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_packed_body_is_read_as_a_form_as_it_is_too() -> None:
     rule = Rule("POST /chat", json="$.message", form="message", decode_content=True)
     packed = io.BytesIO()
@@ -356,6 +377,15 @@ def test_wide_json_is_read_where_the_rule_says_so(encoding: str) -> None:
     assert screened(rule, body, content_type=named)[0].cause is Cause.FLAGGED
     assert screened(OFF, body, content_type=named)[0].cause is Cause.UNSUPPORTED
     assert screened(rule, MESSAGE, content_type=JSON)[0].cause is Cause.FLAGGED
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_wide_json_may_have_a_byte_order_mark_and_blanks(encoding: str) -> None:
+    rule = Rule("POST /chat", json="$.message", allow_utf16=True)
+    for start in ("\ufeff", "\ufeff ", " ", "\n"):
+        body = f"{start}{MESSAGE.decode()} ".encode(encoding)
+        decision, _ = screened(rule, body, content_type=f"{JSON}; charset={encoding[:6]}{encoding[7:]}")
+        assert decision.cause is Cause.FLAGGED
 
 
 @pytest.mark.parametrize(

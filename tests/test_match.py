@@ -88,7 +88,6 @@ CHAT: Final = [rule("POST /chat")]
         "/%43HAT",
         "/ch\u00adat",
     ],
-    ids=repr,
 )
 def test_no_spelling_of_a_path_slips_past_its_rule(path: str) -> None:
     assert found(CHAT, "POST", path) == "POST /chat"
