@@ -413,6 +413,11 @@ def test_a_query_that_is_declared_as_ascii_is_ascii(query: bytes, charset: bytes
     assert asked(query) == asked(query, b"text/plain; charset=utf-8") != ()
 
 
+def test_a_multipart_form_without_a_boundary_is_refused_by_the_head_alone() -> None:
+    with pytest.raises(Unreadable, match="boundary is missing"):
+        admit(head(b"multipart/form-data", content_length=b"5"), Accepts(FORM, 10))
+
+
 def test_a_charset_is_refused_without_a_body_too() -> None:
     """There are readers that decode the query by it."""
     with pytest.raises(Unsupported, match="charset"):
@@ -684,6 +689,11 @@ def test_a_plain_part_is_taken(body: bytes, field: Field) -> None:
     assert read_parts(multipart(body)) == (field,)
 
 
+def test_a_form_may_end_with_up_to_two_line_ends() -> None:
+    for end in (b"", b"\r\n", b"\r\n\r\n"):
+        assert read_parts(multipart(part(disposition("a")), end=end)) == (Field("a", b"1"),)
+
+
 PLAIN: Final = part(disposition("a"))
 HIDDEN: Final = part(disposition("message"), value=PHRASE.encode())
 
@@ -706,8 +716,12 @@ HIDDEN: Final = part(disposition("message"), value=PHRASE.encode())
         pytest.param(multipart(HIDDEN, boundary=b"OTHER"), id="another boundary"),
         pytest.param(multipart(PLAIN).replace(b"--BND\r\n", b"--BNDX\r\n"), id="longer boundary"),
         pytest.param(multipart(PLAIN).replace(b"--BND\r\n", b"--BND \r\n"), id="padded boundary"),
+        pytest.param(multipart(PLAIN).replace(b"--BND\r\n", b"--BND.."), id="boundary without an end of its line"),
         pytest.param(multipart(PLAIN).replace(b"--BND--", b"--BND --"), id="padded last boundary"),
         pytest.param(multipart(part(disposition(), value=b"x--BND\r\n" + HIDDEN)), id="boundary within a line"),
+        pytest.param(
+            multipart(part(disposition(), value=b"seven--BND\r\n" + HIDDEN)), id="boundary behind a word of the value"
+        ),
         pytest.param(
             multipart(part(disposition(), value=b"\n--BND\r\n" + HIDDEN)), id="boundary after a bare line feed"
         ),
@@ -936,6 +950,17 @@ def test_a_plain_body_has_one_reading() -> None:
 def test_json_with_an_uncertain_reading_is_refused_under_another_type_too(body: bytes, content_type: bytes) -> None:
     with pytest.raises(RequestError):
         read(body, content_type, kinds=ALL)
+
+
+@pytest.mark.parametrize("body", [b'{"message": "seven",}', b'["seven"] // lanterns', b"[{message: 'seven'}]"])
+def test_a_form_that_a_more_forgiving_reader_could_take_for_json_is_refused(body: bytes) -> None:
+    with pytest.raises(Unreadable, match="not valid JSON"):
+        read(body, URLENCODED, kinds=JSON | FORM)
+
+
+@pytest.mark.parametrize("name", ["[note]", "{sic}", '"note'])
+def test_a_form_that_begins_like_json_and_is_none_is_a_form(name: str) -> None:
+    assert plain(read(f"{name}=seven".encode(), URLENCODED, kinds=JSON | FORM).fields) == [(name, b"seven")]
 
 
 def test_a_form_with_too_many_values_for_json_is_refused() -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from jsonpath_rfc9535 import JSONPathEnvironment
 
 from prescreen.decode import decode
 from prescreen.document import Accepts, Document, Field, Limits
@@ -210,6 +211,70 @@ def test_every_string_in_a_document_is_found(document: Any) -> None:
     assert sorted(texts(document, "$").values()) == expected
 
 
+SELECTIONS: Final = (
+    *("$[0]", "$[1]", "$[-1]", "$[-2]", "$[-3]", "$[2]", "$[0, 0]", "$[1, 'a', 0]", "$['a', 'b']", "$.a", "$.a.b"),
+    *(
+        "$[0:2]",
+        "$[1:]",
+        "$[-2:]",
+        "$[::2]",
+        "$[::-1]",
+        "$[2:0:-1]",
+        "$[::0]",
+        "$[*]",
+        "$[*][0]",
+        "$.a[*].b",
+        "$[*, 0]",
+    ),
+    *(
+        "$..a",
+        "$..[0]",
+        "$..[-1:]",
+        "$..['a', 0]",
+        "$..a..b",
+        "$..[0]..[1]",
+        "$..*..a",
+        "$..*[0]",
+        "$.a..*",
+        "$..*",
+        "$..a[*]",
+    ),
+    *("$[?@.a]", "$[?@.a == 'x']", "$[?@[0]].b", "$..[?@.a]", "$[?@ == $[0]]", "$[?@.a].*", "$[?length(@) > 1]"),
+)
+small_documents = st.recursive(
+    st.sampled_from(["x", "y", "", 1, None, True]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@settings(PROPERTY, max_examples=600)
+@given(document=small_documents, path=st.sampled_from(SELECTIONS))
+@example(document=[["x"], {"a": "y"}], path="$[-2]")
+@example(document={"a": ["x"]}, path="$[0]")
+@example(document=["x", "y"], path="$[2]")
+@example(document={"a": ["x", "y"]}, path="$[0:2]")
+@example(document={"a": {"a": {"b": ["x"]}, "b": {"a": {"b": "y"}}}}, path="$..a..b")
+def test_a_path_selects_what_the_standard_says(document: Any, path: str) -> None:
+    """As the library evaluates it, which is slower and takes more memory."""
+    found = JSONPathEnvironment().compile(path).find(document)
+    expected = {
+        "".join(f"/{token}" for token in (*node.location, *below)): value
+        for node in found
+        for below, value in strings_with_places(node.value)
+        if value.strip()
+    }
+    assert texts(document, path) == expected
+
+
+def strings_with_places(value: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if isinstance(value, str):
+        yield (), value
+    elif isinstance(value, dict | list):
+        for token, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from (((token, *below), each) for below, each in strings_with_places(child))
+
+
 # Form fields and query parameters
 
 
@@ -363,6 +428,11 @@ def test_a_text_body_is_one_text() -> None:
     assert places(text=True).items(Document(text=" "), (), LIMITS) == ()
     assert places(text=True).items(Document(), (), LIMITS) == ()
     assert places("$").items(Document(text="hello"), (), LIMITS) == ()
+
+
+def test_what_a_text_body_says_as_json_is_at_the_same_place() -> None:
+    document = Document(text=r'{"message": "\u0062ad"}')
+    assert set(fields_of(document, places(text=True))) == {("", document.text), ("", "bad")}
 
 
 def test_a_json_null_is_a_document_and_no_document_has_no_texts() -> None:
