@@ -127,6 +127,11 @@ def test_another_path_is_left_alone(path: str) -> None:
     assert RuleSet(CHAT).on_path(path) == ()
 
 
+@pytest.mark.parametrize("path", ["/api", "/API", "/api/", "//api", "/", ""])
+def test_a_rule_for_the_root_of_a_mounted_app_matches_the_mount_itself(path: str) -> None:
+    assert RuleSet([rule("POST /")]).on_path(path, "/api")
+
+
 def test_a_mount_does_not_make_another_path_match() -> None:
     # Cut off by the letter, as some frameworks do, this is "chat".
     assert found(CHAT, "POST", "/apichat", "/api") == "POST /chat"
