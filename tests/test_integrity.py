@@ -444,10 +444,14 @@ def test_a_filter_that_looks_at_more_than_one_place_is_a_configuration_error(pat
 
 
 def test_a_filter_is_asked_about_so_many_values_and_no_more() -> None:
-    rule = Rule("POST /chat", json="$[?@.role == 'user'].content")
+    rule = Rule("POST /chat", json="$[?@.role == 'user'].content", on_unmatched="pass")
     message = {"role": "system", "content": "x"}
-    assert post(rule, [message] * 99 + [{"role": "user", "content": "one"}])[0].cause is Cause.CLEAN
-    assert post(rule, [message] * 2_001)[0].cause is Cause.OVERSIZE
+    assert values(post(rule, [message] * 1_999 + [{"role": "user", "content": "one"}])[1]) == ["one"]
+    decision, _ = post(rule, [message] * 2_001)
+    assert (decision.cause, decision.problem) == (
+        Cause.OVERSIZE,
+        "there are more than 2000 values at a place that is filtered",
+    )
 
 
 # Configuration

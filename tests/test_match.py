@@ -127,6 +127,14 @@ def test_another_path_is_left_alone(path: str) -> None:
     assert RuleSet(CHAT).on_path(path) == ()
 
 
+@pytest.mark.parametrize(
+    ("match", "path"),
+    [("POST /{name}", "/a%2fb"), ("POST /{name}/c", "/a#b/c"), ("POST /a/b", "/a%2fb"), ("POST /{name}", "/a#b/c")],
+)
+def test_a_path_is_matched_as_it_is_and_in_every_other_reading(match: str, path: str) -> None:
+    assert RuleSet([rule(match)]).on_path(path)
+
+
 @pytest.mark.parametrize("path", ["/api", "/API", "/api/", "//api", "/", ""])
 def test_a_rule_for_the_root_of_a_mounted_app_matches_the_mount_itself(path: str) -> None:
     assert RuleSet([rule("POST /")]).on_path(path, "/api")

@@ -16,6 +16,8 @@ from prescreen.document import Accepts, Document, Field, Limits
 from prescreen.errors import ConfigError, Oversize, Unreadable
 from prescreen.model import Head, Image, Item, Text
 from prescreen.paths import Places
+from prescreen.paths.fields import Fields
+from prescreen.paths.query import Query
 
 LIMITS: Final = Limits()
 PROPERTY: Final = settings(max_examples=150, deadline=None, derandomize=True)
@@ -268,6 +270,14 @@ def test_a_path_selects_what_the_standard_says(document: Any, path: str) -> None
     assert texts(document, path) == expected
 
 
+@pytest.mark.parametrize("path", ["$..[0]..[0]..[0]", "$..*..*..[0]", "$..['a', 0]..[*]..[0, 0]"])
+def test_what_is_inside_what_is_selected_is_gone_through_once(path: str) -> None:
+    document: Any = ["seven"]
+    for _ in range(60):
+        document = [document]
+    assert sum(1 for _ in Query(path, "json").select(document)) <= 2 * 61
+
+
 def strings_with_places(value: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
     if isinstance(value, str):
         yield (), value
@@ -399,6 +409,69 @@ def test_names_that_are_just_short_enough_make_a_pointer() -> None:
     assert texts({"a" * 4000: {"b" * 96: "text"}}, "$") == {f"/{'a' * 4000}/{'b' * 96}": "text"}
     with pytest.raises(Oversize, match="4096"):
         texts({"a" * 4000: {"b" * 97: "text"}}, "$")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "count", "expected"),
+    [
+        pytest.param(
+            "a b", b"x&a+b=1&a%20b=2&a b=3&a%20B=4", 3, [("/a b", "1"), ("/a b", "2"), ("/a b", "3")], id="blank"
+        ),
+        pytest.param("m", b"%6d=1&%6D=2&M=3", 2, [("/m", "1"), ("/m", "2")], id="coded in either case"),
+        pytest.param("a/", b"a%2f=1=2", 1, [("/a~1", "1=2")], id="equals sign in the value"),
+        pytest.param("a", b"a=\xe4", 1, [("/a", "\ufffd"), ("/a", "ä")], id="no UTF-8"),
+        pytest.param("*", b"a=\xe4&b=2&c", 2, [("", "\ufffd"), ("", "ä"), ("", "2")], id="all"),
+    ],
+)
+def test_a_field_is_found_in_a_body_of_any_type(
+    name: str, body: bytes, count: int, expected: list[tuple[str, str]]
+) -> None:
+    fields = Fields([name])
+    assert [(text.pointer, text.value) for text in fields.spelled_out(body, count, 99)] == expected
+    with pytest.raises(Oversize, match=f"more than {count - 1} form fields"):
+        list(fields.spelled_out(body, count - 1, 99))
+
+
+@pytest.mark.parametrize("character", [b"a", b"%41", b"%C3%A9", b"\xc3\xa9", b"%e2%82%ac", b"%F0%9F%98%80"])
+def test_a_field_is_as_long_as_its_characters_are_many(character: bytes) -> None:
+    fields = Fields(["a"])
+    assert list(fields.texts([Field("a", character * 10, is_coded=True)], 10))
+    with pytest.raises(Oversize, match="more than 9 characters"):
+        list(fields.texts([Field("a", character * 10, is_coded=True)], 9))
+    with pytest.raises(Oversize, match="more than 9 characters"):
+        list(fields.spelled_out(b"a=" + character * 10, 1, 9))
+
+
+def test_what_is_read_in_another_way_has_the_place_of_its_field() -> None:
+    found = places(form=["a"]).items(Document(fields=(Field("a", b"\xc3\xa4", is_coded=True),)), (), LIMITS)
+    assert set(found) == {Text("/a", "ä"), Text("/a", "Ã¤")}
+
+
+def test_a_link_to_a_picture_is_one_in_a_value_and_in_no_name() -> None:
+    fields = (Field("a", PICTURE.encode()), Field("b", b"1", (PICTURE,)), Field(PICTURE, b"2"))
+    for found in (places(form=["a", "b"]), Places(json=["all"], form=[], query=[], text=False)):
+        assert [item for item in found.items(Document(fields=fields), (), LIMITS) if isinstance(item, Image)] == [
+            Image("/a", PICTURE)
+        ]
+
+
+def test_everything_that_is_found_has_its_place() -> None:
+    fields = (Field("a", b"1"), Field("b", b"2", ("",)), Field("c", b"3", ("c.txt",)), Field("d", b"4", is_coded=True))
+    found = Places(json=["all"], form=["d"], query=[], text=False)
+    assert set(found.items(Document(json=[PICTURE], has_json=True, fields=fields, text="5"), (), LIMITS)) == {
+        *(Text("/0", PICTURE), Image("/0", PICTURE), Text("", "5")),
+        *(Text("/a", "1"), Text("/a", "a"), Text("/b/content", "2"), Text("/b", "b")),
+        *(Text("/c/filename", "c.txt"), Text("/c", "c"), Text("/d", "4")),
+    }
+
+
+def test_the_size_of_a_picture_is_bounded_to_the_byte() -> None:
+    picture = "data:image/png;base64,iVBORw0KGgoAAAA"
+    assert len(picture) * 3 % 4
+    size = len(picture) * 3 // 4
+    assert items([picture], "$", limits=Limits(image=size)) == (Image("/0", picture),)
+    with pytest.raises(Oversize, match="an image is larger"):
+        items([picture], "$", limits=Limits(image=size - 1))
 
 
 def test_a_rule_without_a_form_reads_none() -> None:
