@@ -75,6 +75,11 @@ def test_member_names_at_a_place_are_texts_where_the_rule_says_so(keys: bool | N
     assert values(asked) == ([BAD, "x", "y", "one"] if keys else ["one"])
 
 
+def test_a_member_name_is_a_text_and_no_picture_whatever_it_says() -> None:
+    _, asked = post(Rule("POST /chat", json="$", keys=True), {PICTURE: 1})
+    assert asked == [Text(f"/{PICTURE.replace('/', '~1')}", PICTURE)]
+
+
 def test_a_name_is_judged_once_however_often_it_comes() -> None:
     _, asked = post(Rule("POST /chat", json="$", keys=True), [{"name": 1}] * 300)
     assert asked == [Text("/0/name", "name")]

@@ -343,6 +343,17 @@ def test_a_query_under_a_method_that_no_rule_names_is_screened_too(place: dict[s
         assert RuleSet(rules).find(Head("GET", "/x", query=query, has_body=False)) == chosen
 
 
+def test_of_the_rules_that_fit_only_widely_all_screen_and_of_those_behind_a_winner_none() -> None:
+    wide = [rule("POST /{name}.css"), rule("POST /{id:int}"), rule("POST /{name}.png")]
+    assert RuleSet(wide).find(Head("POST", "/chat")) == tuple(wide)
+    assert RuleSet([*CHAT, *wide]).find(Head("POST", "/chat")) == (*CHAT,)
+    assert RuleSet([*wide, *CHAT]).find(Head("POST", "/chat")) == (*wide, *CHAT)
+
+
+def test_without_a_mount_there_is_none() -> None:
+    assert RuleSet([rule("POST /{name}/chat")]).on_path("/chat") == ()
+
+
 def test_under_a_mount_the_first_rule_of_either_reading_screens() -> None:
     rules = [rule("POST /{tenant}/chat"), rule("POST /chat"), rule("POST *")]
     assert found(rules, "POST", "/acme/chat", "/acme") == "POST /{tenant}/chat + POST /chat"
