@@ -446,6 +446,7 @@ def test_a_filter_that_looks_at_more_than_one_place_is_a_configuration_error(pat
     with pytest.raises(ConfigError) as caught:
         screened(Rule("POST /chat", json=path), b"[]", content_type=JSON)
     assert caught.value.key == "rules[0].json[0]"
+    assert repr(path) in caught.value.problem
 
 
 def test_a_filter_is_asked_about_so_many_values_and_no_more() -> None:

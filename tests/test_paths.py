@@ -393,13 +393,14 @@ class Looked(str):
         return super().isspace()
 
 
-def test_what_is_selected_often_is_looked_at_once() -> None:
+@pytest.mark.parametrize("paths", [("$", "$..*", "$..[0]", "$[0]..*"), ("$..[0]",), ("$..*",)], ids=" ".join)
+def test_what_is_selected_often_is_looked_at_once(paths: tuple[str, ...]) -> None:
     """Or a short path and a deep document would be a lever to stall us."""
     text = Looked("seven")
     document: Any = text
     for _ in range(60):
         document = [document]
-    (item,) = items(document, "$", "$..*", "$..[0]", "$[0]..*")
+    (item,) = items(document, *paths)
     assert isinstance(item, Text)
     assert item.value == "seven"
     assert text.times < 10
