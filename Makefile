@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TWO := --numprocesses 2 --dist loadfile
 OTHERS := $(filter-out $(PYTHON),$(shell scripts/pythons))
 
-.PHONY: demo serve test lint unit others fuzz fuzz-short bench hostile clean
+.PHONY: demo serve test lint unit others fuzz fuzz-short mutants bench hostile clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.examples ## both examples as real servers, and what becomes of a few requests
@@ -45,6 +45,11 @@ fuzz: $(VENV)/.dev ## two processes of fuzzing with the frameworks as judges; MI
 fuzz-short: $(VENV)/.dev ## the same for about a minute, always with the same bodies
 	PYTHONPATH=tests $(BIN)/python -m fuzz --bodies 10000 --seed 1
 
+mutants: $(VENV)/.mutants ## what reads, finds and matches, changed bit by bit: each change has to fail a test, or stand explained
+	rm -rf mutants
+	$(BIN)/mutmut run
+	PYTHONPATH=tests $(BIN)/python -m survivors
+
 bench: $(VENV)/.dev ## what prescreen costs where it has nothing to do
 	$(BIN)/python benchmarks/overhead.py
 
@@ -52,7 +57,7 @@ hostile: $(VENV)/.dev ## what the nastiest bodies cost; writes benchmarks/HOSTIL
 	$(BIN)/python benchmarks/hostile.py
 
 clean:
-	rm -rf .venv .venv-* .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf mutants .venv .venv-* .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.new:
 	@test -n "$(PYTHON)" || { echo "prescreen needs Python 3.11 or later; none was found" >&2; exit 1; }
@@ -67,3 +72,7 @@ $(VENV)/.examples: $(VENV)/.new pyproject.toml
 $(VENV)/.dev: $(VENV)/.new pyproject.toml
 	$(PIP) --editable '.[cli]' --group dev
 	touch $@ $(VENV)/.examples
+
+$(VENV)/.mutants: $(VENV)/.dev
+	$(PIP) --group mutants
+	touch $@

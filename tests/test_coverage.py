@@ -777,7 +777,8 @@ def test_check_shows_what_a_file_does_not_cover(folder: Path) -> None:
 
 
 def record(rule: str | None = "POST /chat", texts: int = 0, cause: Cause = Cause.CLEAN) -> Record:
-    return Record(Decision(Action.ALLOW, rule=rule, cause=cause), "keywords", texts=texts)
+    is_unmatched = not texts and cause is Cause.CLEAN
+    return Record(Decision(Action.ALLOW, rule=rule, cause=cause), "keywords", texts=texts, unmatched=is_unmatched)
 
 
 def test_a_rule_that_never_finds_a_text_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
@@ -392,6 +393,32 @@ def test_a_body_that_is_declared_as_ascii_is_ascii(essence: bytes, kind: BodyKin
         read(body.replace(b"b", "é".encode()), content_type, kinds=frozenset({kind}))
 
 
+@pytest.mark.parametrize(
+    "content_type", [b"text/plain; charset=us-ascii", b"multipart/form-data; boundary=B; charset=ascii"]
+)
+def test_percent_signs_are_ascii_where_nobody_undoes_them(content_type: bytes) -> None:
+    body = b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\n%c3%a4\r\n--B--'
+    assert read(body, content_type, kinds=FORM | TEXT).kind
+
+
+@pytest.mark.parametrize("query", [b"a=\xc3\xa4", b"a=%c3%a4", b"a=%41&b=\xff"])
+@pytest.mark.parametrize("charset", [b"us-ascii", b"ASCII"])
+def test_a_query_that_is_declared_as_ascii_is_ascii(query: bytes, charset: bytes) -> None:
+    def asked(query: bytes, *types: bytes) -> tuple[Field, ...]:
+        return query_fields(Head("GET", "/", query=query, headers=head(*types).headers), LIMITS)
+
+    content_type = b"text/plain; charset=" + charset
+    with pytest.raises(Unreadable, match="query is not ASCII"):
+        asked(query, content_type)
+    assert asked(b"a=%41+b", content_type) == (Field("a", b"%41+b", is_coded=True),)
+    assert asked(query) == asked(query, b"text/plain; charset=utf-8") != ()
+
+
+def test_a_multipart_form_without_a_boundary_is_refused_by_the_head_alone() -> None:
+    with pytest.raises(Unreadable, match="boundary is missing"):
+        admit(head(b"multipart/form-data", content_length=b"5"), Accepts(FORM, 10))
+
+
 def test_a_charset_is_refused_without_a_body_too() -> None:
     """There are readers that decode the query by it."""
     with pytest.raises(Unsupported, match="charset"):
@@ -664,6 +691,11 @@ def test_a_plain_part_is_taken(body: bytes, field: Field) -> None:
     assert read_parts(multipart(body)) == (field,)
 
 
+def test_a_form_may_end_with_up_to_two_line_ends() -> None:
+    for end in (b"", b"\r\n", b"\r\n\r\n"):
+        assert read_parts(multipart(part(disposition("a")), end=end)) == (Field("a", b"1"),)
+
+
 PLAIN: Final = part(disposition("a"))
 HIDDEN: Final = part(disposition("message"), value=PHRASE.encode())
 
@@ -686,8 +718,12 @@ HIDDEN: Final = part(disposition("message"), value=PHRASE.encode())
         pytest.param(multipart(HIDDEN, boundary=b"OTHER"), id="another boundary"),
         pytest.param(multipart(PLAIN).replace(b"--BND\r\n", b"--BNDX\r\n"), id="longer boundary"),
         pytest.param(multipart(PLAIN).replace(b"--BND\r\n", b"--BND \r\n"), id="padded boundary"),
+        pytest.param(multipart(PLAIN).replace(b"--BND\r\n", b"--BND.."), id="boundary without an end of its line"),
         pytest.param(multipart(PLAIN).replace(b"--BND--", b"--BND --"), id="padded last boundary"),
         pytest.param(multipart(part(disposition(), value=b"x--BND\r\n" + HIDDEN)), id="boundary within a line"),
+        pytest.param(
+            multipart(part(disposition(), value=b"seven--BND\r\n" + HIDDEN)), id="boundary behind a word of the value"
+        ),
         pytest.param(
             multipart(part(disposition(), value=b"\n--BND\r\n" + HIDDEN)), id="boundary after a bare line feed"
         ),
@@ -772,6 +808,14 @@ def test_the_headers_of_a_part_are_bounded() -> None:
         read_parts(multipart(PLAIN), Limits(part_head=size - 1))
 
 
+@pytest.mark.parametrize("charset", ["us-ascii", "ISO-8859-1", "latin-1", "windows-1252"])
+def test_a_part_in_an_older_charset_is_taken_where_its_bytes_are_ascii(charset: str) -> None:
+    named = part(disposition(), f"Content-Type: text/plain; charset={charset}".encode())
+    assert read_parts(multipart(named)) == (Field("a", b"1"),)
+    with pytest.raises(Unreadable, match=f"not ASCII, and its type says {charset.lower()}"):
+        read_parts(multipart(named.replace(b"\r\n1", b"\r\n\xe9")))
+
+
 # Text, and bodies with two readings
 
 
@@ -804,6 +848,32 @@ def test_a_body_with_two_readings_gives_both(content_type: bytes) -> None:
     found = Places(json=["$.message"], form=["message"], query=[], text=False).items(document, (), LIMITS)
     values = {item.value for item in found if isinstance(item, Text)}
     assert {"seven", "lanterns"} <= {value.strip('"}') for value in values}
+
+
+@pytest.mark.parametrize(
+    ("body", "kinds", "document"),
+    [
+        pytest.param(b"a=1", FORM | TEXT, Document(fields=(Field("a", b"1", is_coded=True),), text="a=1"), id="form"),
+        pytest.param(
+            b"seven \xff",
+            ALL,
+            Document(fields=(Field("seven \xff", b"", is_coded=True),), text="seven \ufffd"),
+            id="no text",
+        ),
+        pytest.param(b"lanterns", JSON | TEXT, Document(text="lanterns"), id="text"),
+        pytest.param(b'"lanterns"', ALL, Document(json="lanterns", has_json=True, text='"lanterns"'), id="string"),
+    ],
+)
+def test_a_body_without_a_type_is_read_as_all_that_it_could_be(
+    body: bytes, kinds: frozenset[BodyKind], document: Document
+) -> None:
+    found = decode(head(), body, Accepts(kinds, allow_untyped=True), LIMITS)
+    assert replace(found, kind=None) == document
+
+
+def test_a_body_without_a_type_that_can_only_be_text_is_utf8() -> None:
+    with pytest.raises(Unreadable, match="not UTF-8"):
+        decode(head(), b"lanterns \xff", Accepts(JSON | TEXT, allow_untyped=True), LIMITS)
 
 
 def test_a_rule_for_one_kind_reads_that_kind_only() -> None:
@@ -883,6 +953,17 @@ def test_a_plain_body_has_one_reading() -> None:
 def test_json_with_an_uncertain_reading_is_refused_under_another_type_too(body: bytes, content_type: bytes) -> None:
     with pytest.raises(RequestError):
         read(body, content_type, kinds=ALL)
+
+
+@pytest.mark.parametrize("body", [b'{"message": "seven",}', b'["seven"] // lanterns', b"[{message: 'seven'}]"])
+def test_a_form_that_a_more_forgiving_reader_could_take_for_json_is_refused(body: bytes) -> None:
+    with pytest.raises(Unreadable, match="not valid JSON"):
+        read(body, URLENCODED, kinds=JSON | FORM)
+
+
+@pytest.mark.parametrize("name", ["[note]", "{sic}", '"note'])
+def test_a_form_that_begins_like_json_and_is_none_is_a_form(name: str) -> None:
+    assert plain(read(f"{name}=seven".encode(), URLENCODED, kinds=JSON | FORM).fields) == [(name, b"seven")]
 
 
 def test_a_form_with_too_many_values_for_json_is_refused() -> None:

@@ -188,6 +188,19 @@ def test_the_record_says_what_was_judged_and_holds_no_text() -> None:
     assert PHRASE not in repr(steps)
 
 
+@pytest.mark.parametrize("on_unmatched", ["all", "pass"])
+def test_the_record_says_where_a_body_had_nothing_at_its_rules_places(on_unmatched: Any) -> None:
+    rule = Rule("POST /chat", json="$.message", on_unmatched=on_unmatched)
+    for body, is_unmatched in ((b'{"userText": "hi"}', True), (message(), False), (b"", False)):
+        flow = screen_request(plan(rule), (rule,), head(body))
+        step: Step | None = begin(flow)
+        while not isinstance(step, Report):
+            assert isinstance(step, ReadBody | Moderate)
+            answer = body if isinstance(step, ReadBody) else [CLEAN] * len(step.items)
+            step = past_work(flow, flow.send(answer))
+        assert step.record.unmatched is is_unmatched
+
+
 def test_one_place_is_recorded_once() -> None:
     body = json.dumps({"message": {"one": "a", "two": "b"}}).encode()
     verdict = Verdict(flagged=True, categories={"violence": True, "hate": True})

@@ -6,13 +6,16 @@ import gzip
 import io
 import json
 import random
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from doubles import BAD, Recorder, screened, values
 from prescreen import Cause, ConfigError, Head, Image, Rule, Screen, Text
+from prescreen.decode.coding import gunzip
 from prescreen.drive import drive_sync
+from prescreen.errors import Oversize
 from prescreen.model import Answer, ReadBody, Step
 
 JSON = "application/json"
@@ -74,6 +77,11 @@ def test_member_names_at_a_place_are_texts_where_the_rule_says_so(keys: bool | N
     assert values(asked) == ([BAD, "x", "y", "one"] if keys else ["one"])
 
 
+def test_a_member_name_is_a_text_and_no_picture_whatever_it_says() -> None:
+    _, asked = post(Rule("POST /chat", json="$", keys=True), {PICTURE: 1})
+    assert asked == [Text(f"/{PICTURE.replace('/', '~1')}", PICTURE)]
+
+
 def test_a_name_is_judged_once_however_often_it_comes() -> None:
     _, asked = post(Rule("POST /chat", json="$", keys=True), [{"name": 1}] * 300)
     assert asked == [Text("/0/name", "name")]
@@ -89,7 +97,7 @@ def test_a_body_with_nothing_at_the_ruled_places_is_read_as_a_whole() -> None:
     assert values(asked) == ["userText", BAD]
 
 
-@pytest.mark.parametrize("message", ["", " \n", None, 5, []], ids=repr)
+@pytest.mark.parametrize("message", ["", " \n", None, 5, []], ids=["empty", "blank", "null", "a number", "a list"])
 def test_a_place_without_a_text_counts_as_nothing(message: object) -> None:
     decision, _ = post(Rule("POST /chat", json="$.message"), {"message": message, "userText": BAD})
     assert decision.is_rejected
@@ -334,6 +342,24 @@ def test_only_json_may_be_packed(kind: str) -> None:
     assert decision.cause is Cause.UNSUPPORTED
 
 
+def test_a_packed_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
+    rule = Rule("POST /chat", json="$.message", decode_content=True, max_body=100)
+    for length, cause in ((100, Cause.CLEAN), (101, Cause.OVERSIZE)):
+        packed = gzip.compress(b'{"message": "hi"}'.ljust(length))
+        assert screened(rule, packed, content_type=JSON, content_encoding="gzip")[0].cause is cause
+
+
+def test_a_bomb_is_not_unpacked_past_the_limit() -> None:
+    bomb = gzip.compress(bytes(32 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Oversize):
+            gunzip(bomb, 1 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_packed_body_is_read_as_a_form_as_it_is_too() -> None:
     rule = Rule("POST /chat", json="$.message", form="message", decode_content=True)
     packed = io.BytesIO()
@@ -390,6 +416,15 @@ def test_wide_json_is_read_where_the_rule_says_so(encoding: str) -> None:
     assert screened(rule, MESSAGE, content_type=JSON)[0].cause is Cause.FLAGGED
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_wide_json_may_have_a_byte_order_mark_and_blanks(encoding: str) -> None:
+    rule = Rule("POST /chat", json="$.message", allow_utf16=True)
+    for start in ("\ufeff", "\ufeff ", " ", "\n"):
+        body = f"{start}{MESSAGE.decode()} ".encode(encoding)
+        decision, _ = screened(rule, body, content_type=f"{JSON}; charset={encoding[:6]}{encoding[7:]}")
+        assert decision.cause is Cause.FLAGGED
+
+
 @pytest.mark.parametrize(
     ("body", "charset"),
     [
@@ -443,13 +478,18 @@ def test_a_filter_that_looks_at_more_than_one_place_is_a_configuration_error(pat
     with pytest.raises(ConfigError) as caught:
         screened(Rule("POST /chat", json=path), b"[]", content_type=JSON)
     assert caught.value.key == "rules[0].json[0]"
+    assert repr(path) in caught.value.problem
 
 
 def test_a_filter_is_asked_about_so_many_values_and_no_more() -> None:
-    rule = Rule("POST /chat", json="$[?@.role == 'user'].content")
+    rule = Rule("POST /chat", json="$[?@.role == 'user'].content", on_unmatched="pass")
     message = {"role": "system", "content": "x"}
-    assert post(rule, [message] * 99 + [{"role": "user", "content": "one"}])[0].cause is Cause.CLEAN
-    assert post(rule, [message] * 2_001)[0].cause is Cause.OVERSIZE
+    assert values(post(rule, [message] * 1_999 + [{"role": "user", "content": "one"}])[1]) == ["one"]
+    decision, _ = post(rule, [message] * 2_001)
+    assert (decision.cause, decision.problem) == (
+        Cause.OVERSIZE,
+        "there are more than 2000 values at a place that is filtered",
+    )
 
 
 # Configuration

@@ -88,7 +88,6 @@ CHAT: Final = [rule("POST /chat")]
         "/%43HAT",
         "/ch\u00adat",
     ],
-    ids=repr,
 )
 def test_no_spelling_of_a_path_slips_past_its_rule(path: str) -> None:
     assert found(CHAT, "POST", path) == "POST /chat"
@@ -126,6 +125,19 @@ def test_a_rule_names_its_path_with_or_without_the_mount(match: str, path: str, 
 def test_another_path_is_left_alone(path: str) -> None:
     assert found(CHAT, "POST", path) is None
     assert RuleSet(CHAT).on_path(path) == ()
+
+
+@pytest.mark.parametrize(
+    ("match", "path"),
+    [("POST /{name}", "/a%2fb"), ("POST /{name}/c", "/a#b/c"), ("POST /a/b", "/a%2fb"), ("POST /{name}", "/a#b/c")],
+)
+def test_a_path_is_matched_as_it_is_and_in_every_other_reading(match: str, path: str) -> None:
+    assert RuleSet([rule(match)]).on_path(path)
+
+
+@pytest.mark.parametrize("path", ["/api", "/API", "/api/", "//api", "/", ""])
+def test_a_rule_for_the_root_of_a_mounted_app_matches_the_mount_itself(path: str) -> None:
+    assert RuleSet([rule("POST /")]).on_path(path, "/api")
 
 
 def test_a_mount_does_not_make_another_path_match() -> None:
@@ -341,6 +353,17 @@ def test_a_query_under_a_method_that_no_rule_names_is_screened_too(place: dict[s
         ([other], b"q=1", ()),
     ]:
         assert RuleSet(rules).find(Head("GET", "/x", query=query, has_body=False)) == chosen
+
+
+def test_of_the_rules_that_fit_only_widely_all_screen_and_of_those_behind_a_winner_none() -> None:
+    wide = [rule("POST /{name}.css"), rule("POST /{id:int}"), rule("POST /{name}.png")]
+    assert RuleSet(wide).find(Head("POST", "/chat")) == tuple(wide)
+    assert RuleSet([*CHAT, *wide]).find(Head("POST", "/chat")) == (*CHAT,)
+    assert RuleSet([*wide, *CHAT]).find(Head("POST", "/chat")) == (*wide, *CHAT)
+
+
+def test_without_a_mount_there_is_none() -> None:
+    assert RuleSet([rule("POST /{name}/chat")]).on_path("/chat") == ()
 
 
 def test_under_a_mount_the_first_rule_of_either_reading_screens() -> None:

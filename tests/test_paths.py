@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from jsonpath_rfc9535 import JSONPathEnvironment
 
@@ -17,6 +17,7 @@ from prescreen.document import Accepts, Document, Field, Limits
 from prescreen.errors import ConfigError, Oversize, Unreadable
 from prescreen.model import Head, Image, Item, Text
 from prescreen.paths import Places
+from prescreen.paths.fields import Fields
 from prescreen.paths.pointer import pointer
 from prescreen.paths.query import Query
 
@@ -246,6 +247,79 @@ def test_every_string_in_a_document_is_found(document: Any) -> None:
     assert sorted(texts(document, "$").values()) == expected
 
 
+SELECTIONS: Final = (
+    *("$[0]", "$[1]", "$[-1]", "$[-2]", "$[-3]", "$[2]", "$[0, 0]", "$[1, 'a', 0]", "$['a', 'b']", "$.a", "$.a.b"),
+    *(
+        "$[0:2]",
+        "$[1:]",
+        "$[-2:]",
+        "$[::2]",
+        "$[::-1]",
+        "$[2:0:-1]",
+        "$[::0]",
+        "$[0:2:1]",
+        "$[*]",
+        "$[*][0]",
+        "$.a[*].b",
+        "$[*, 0]",
+    ),
+    *(
+        "$..a",
+        "$..[0]",
+        "$..[-1:]",
+        "$..['a', 0]",
+        "$..a..b",
+        "$..[0]..[1]",
+        "$..*..a",
+        "$..*[0]",
+        "$.a..*",
+        "$..*",
+        "$..a[*]",
+    ),
+    *("$[?@.a]", "$[?@.a == 'x']", "$[?@[0]].b", "$..[?@.a]", "$[?@ == $[0]]", "$[?@.a].*", "$[?length(@) > 1]"),
+)
+small_documents = st.recursive(
+    st.sampled_from(["x", "y", "", 1, None, True]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@settings(PROPERTY, max_examples=600)
+@given(document=small_documents, path=st.sampled_from(SELECTIONS))
+@example(document=[["x"], {"a": "y"}], path="$[-2]")
+@example(document={"a": ["x"]}, path="$[0]")
+@example(document=["x", "y"], path="$[2]")
+@example(document={"a": ["x", "y"]}, path="$[0:2]")
+@example(document={"a": {"a": {"b": ["x"]}, "b": {"a": {"b": "y"}}}}, path="$..a..b")
+def test_a_path_selects_what_the_standard_says(document: Any, path: str) -> None:
+    """As the library evaluates it, which is slower and takes more memory."""
+    found = JSONPathEnvironment().compile(path).find(document)
+    expected = {
+        "".join(f"/{token}" for token in (*node.location, *below)): value
+        for node in found
+        for below, value in strings_with_places(node.value)
+        if value.strip()
+    }
+    assert texts(document, path) == expected
+
+
+@pytest.mark.parametrize("path", ["$..[0]..[0]..[0]", "$..*..*..[0]", "$..['a', 0]..[*]..[0, 0]"])
+def test_what_is_inside_what_is_selected_is_gone_through_once(path: str) -> None:
+    document: Any = ["seven"]
+    for _ in range(60):
+        document = [document]
+    assert sum(1 for _ in Query(path, "json").select(document)) <= 2 * 61
+
+
+def strings_with_places(value: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if isinstance(value, str):
+        yield (), value
+    elif isinstance(value, dict | list):
+        for token, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from (((token, *below), each) for below, each in strings_with_places(child))
+
+
 # Form fields and query parameters
 
 
@@ -356,13 +430,14 @@ class Looked(str):
         return super().isspace()
 
 
-def test_what_is_selected_often_is_looked_at_once() -> None:
+@pytest.mark.parametrize("paths", [("$", "$..*", "$..[0]", "$[0]..*"), ("$..[0]",), ("$..*",)], ids=" ".join)
+def test_what_is_selected_often_is_looked_at_once(paths: tuple[str, ...]) -> None:
     """Or a short path and a deep document would be a lever to stall us."""
     text = Looked("seven")
     document: Any = text
     for _ in range(60):
         document = [document]
-    (item,) = items(document, "$", "$..*", "$..[0]", "$[0]..*")
+    (item,) = items(document, *paths)
     assert isinstance(item, Text)
     assert item.value == "seven"
     assert text.times < 10
@@ -372,6 +447,73 @@ def test_names_that_are_just_short_enough_make_a_pointer() -> None:
     assert texts({"a" * 4000: {"b" * 96: "text"}}, "$") == {f"/{'a' * 4000}/{'b' * 96}": "text"}
     with pytest.raises(Oversize, match="4096"):
         texts({"a" * 4000: {"b" * 97: "text"}}, "$")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "count", "expected"),
+    [
+        pytest.param(
+            "a b", b"x&a+b=1&a%20b=2&a b=3&a%20B=4", 3, [("/a b", "1"), ("/a b", "2"), ("/a b", "3")], id="blank"
+        ),
+        pytest.param("m", b"%6d=1&%6D=2&M=3", 2, [("/m", "1"), ("/m", "2")], id="coded in either case"),
+        pytest.param("a/", b"a%2f=1=2", 1, [("/a~1", "1=2")], id="equals sign in the value"),
+        pytest.param("a", b"a=\xe4", 1, [("/a", "\ufffd"), ("/a", "ä")], id="no UTF-8"),
+        pytest.param("*", b"a=\xe4&b=2&c", 2, [("", "\ufffd"), ("", "ä"), ("", "2")], id="all"),
+    ],
+)
+def test_a_field_is_found_in_a_body_of_any_type(
+    name: str, body: bytes, count: int, expected: list[tuple[str, str]]
+) -> None:
+    fields = Fields([name])
+    assert [(text.pointer, text.value) for text in fields.spelled_out(body, count, 99)] == expected
+    with pytest.raises(Oversize, match=f"more than {count - 1} form fields"):
+        list(fields.spelled_out(body, count - 1, 99))
+
+
+@pytest.mark.parametrize("character", [b"a", b"%41", b"%C3%A9", b"\xc3\xa9", b"%e2%82%ac", b"%F0%9F%98%80"])
+def test_a_field_is_as_long_as_its_characters_are_many(character: bytes) -> None:
+    fields = Fields(["a"])
+    assert list(fields.texts([Field("a", character * 10, is_coded=True)], 10))
+    with pytest.raises(Oversize, match="more than 9 characters"):
+        list(fields.texts([Field("a", character * 10, is_coded=True)], 9))
+    with pytest.raises(Oversize, match="more than 9 characters"):
+        list(fields.spelled_out(b"a=" + character * 10, 1, 9))
+
+
+def test_what_is_read_in_another_way_has_the_place_of_its_field() -> None:
+    found = places(form=["a"]).items(
+        Document(kind="form", fields=(Field("a", b"\xc3\xa4", is_coded=True),)), (), LIMITS
+    )
+    assert set(found) == {Text("/a", "ä"), Text("/a", "Ã¤")}
+
+
+def test_a_link_to_a_picture_is_one_in_a_value_and_in_no_name() -> None:
+    fields = (Field("a", PICTURE.encode()), Field("b", b"1", (PICTURE,)), Field(PICTURE, b"2"))
+    for found in (places(form=["a", "b"]), Places(json=["all"], form=[], query=[], text=False)):
+        assert [
+            item for item in found.items(Document(kind="form", fields=fields), (), LIMITS) if isinstance(item, Image)
+        ] == [Image("/a", PICTURE)]
+
+
+def test_everything_that_is_found_has_its_place() -> None:
+    fields = (Field("a", b"1"), Field("b", b"2", ("",)), Field("c", b"3", ("c.txt",)), Field("d", b"4", is_coded=True))
+    found = Places(json=["all"], form=["d"], query=[], text=False)
+    assert set(
+        found.items(Document(kind="json", json=[PICTURE], has_json=True, fields=fields, text="5"), (), LIMITS)
+    ) == {
+        *(Text("/0", PICTURE), Image("/0", PICTURE), Text("", "5")),
+        *(Text("/a", "1"), Text("/a", "a"), Text("/b/content", "2"), Text("/b", "b")),
+        *(Text("/c/filename", "c.txt"), Text("/c", "c"), Text("/d", "4")),
+    }
+
+
+def test_the_size_of_a_picture_is_bounded_to_the_byte() -> None:
+    picture = "data:image/png;base64,iVBORw0KGgoAAAA"
+    assert len(picture) * 3 % 4
+    size = len(picture) * 3 // 4
+    assert Image("/0", picture) in items([picture], "$", limits=Limits(image=size))
+    with pytest.raises(Oversize, match="an image is larger"):
+        items([picture], "$", limits=Limits(image=size - 1))
 
 
 def test_a_rule_without_a_form_reads_none() -> None:
@@ -404,6 +546,11 @@ def test_a_text_body_is_one_text() -> None:
     assert places(text=True).items(Document(kind="text", text=" "), (), LIMITS) == ()
     assert places(text=True).items(Document(), (), LIMITS) == ()
     assert places("$").items(Document(kind="text", text="hello"), (), LIMITS) == ()
+
+
+def test_what_a_text_body_says_as_json_is_at_the_same_place() -> None:
+    document = Document(kind="text", text=r'{"message": "\u0062ad"}')
+    assert set(fields_of(document, places(text=True))) == {("", document.text), ("", "bad")}
 
 
 def test_a_json_null_is_a_document_and_no_document_has_no_texts() -> None:
@@ -648,7 +795,7 @@ small = st.recursive(
 
 @settings(max_examples=600, deadline=None, derandomize=True)
 @given(document=small, parts=st.lists(segments, max_size=4))
-def test_a_path_selects_what_the_standard_says(document: Any, parts: list[str]) -> None:
+def test_any_path_selects_what_the_standard_says(document: Any, parts: list[str]) -> None:
     """Each place once, though the standard lets some come twice; a `..[*]` at the end stays with what it is in."""
     path = "$" + "".join(parts)
     wanted = {"".join(f"/{token}" for token in node.location) for node in JSONPathEnvironment().find(path, document)}

@@ -44,7 +44,7 @@ class Fields:
                 yield from _contents(f"{at}/content" if field.filenames else at, field, most)
             if known is not None and field.name not in known:
                 name = field.name.encode() if field.raw_name is None else field.raw_name
-                yield from _contents(at, replace(field, value=name), most)
+                yield from _contents(at, replace(field, value=name), most, with_links=False)
 
     def spelled_out(self, body: bytes, limit: int, most: int) -> Iterator[Text]:
         """What a form reader that ignores the Content-Type would find under the named fields in any body."""
@@ -73,7 +73,7 @@ def loose(name: str) -> str:
     return unquote(name).strip()
 
 
-def _contents(at: str, field: Field, most: int) -> Iterator[Item]:
+def _contents(at: str, field: Field, most: int, *, with_links: bool = True) -> Iterator[Item]:
     """A field's value, in the readings that it has."""
     raw = bytes(field.value)
     if field.is_coded:
@@ -82,7 +82,7 @@ def _contents(at: str, field: Field, most: int) -> Iterator[Item]:
         value = (unquoted(raw) if field.is_coded else raw).decode("utf-8")
     except UnicodeDecodeError as error:
         raise Unreadable("a form field or query parameter is not UTF-8") from error
-    yield from items(at, value, with_links=True)
+    yield from items(at, value, with_links=with_links)
     yield from (Text(at, reading) for reading in escaped_strings(value))
     if field.is_coded:
         yield from _recoded(at, raw)
