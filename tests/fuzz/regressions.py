@@ -15,7 +15,7 @@ FOLDER: Final = Path(__file__).parent / "regressions"
 
 def write(case: Case, fault: Fault) -> Path:
     """One finding; the same request has the same name."""
-    text = json.dumps(case.dumped() | {"oracle": fault.oracle, "unseen": fault.unseen}, indent=1) + "\n"
+    text = json.dumps(case.dumped() | {"unseen": fault.unseen}, indent=1) + "\n"
     digest = hashlib.sha256(json.dumps(case.dumped()).encode()).hexdigest()[:8]
     file = FOLDER / f"{case.kind}-{digest}.json"
     file.write_text(text)
