@@ -109,10 +109,14 @@ def _lenient(raw: bytes, most: int) -> str:
 def _filenames(at: str, field: Field) -> Iterator[Item]:
     """A file's names as sent and as readers clean them up: decoded, unescaped, without folders and HTML entities."""
     readings = list(field.filenames)
-    for clean in (unquote, _unescaped, html.unescape, _printable, _basename):
+    for clean in (_quoted, unquote, _unescaped, html.unescape, _printable, _basename):
         readings += [clean(each) for each in readings]
     for reading in dict.fromkeys(readings):
         yield from items(f"{at}/filename", reading, with_links=False)
+
+
+def _quoted(name: str) -> str:
+    return name.replace("%22", '"')  # as browsers write a quote, and some readers undo that alone
 
 
 def _unescaped(name: str) -> str:
