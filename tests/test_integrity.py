@@ -60,6 +60,12 @@ def test_everything_of_a_form_is_its_values_its_names_and_the_names_of_its_files
     assert set(values(asked)) >= {"one", "two", "other", "three.txt", "file"}
 
 
+@pytest.mark.parametrize("body", [b"5", b"[]", b'{"": [""]}'])
+def test_everything_of_a_body_without_a_text_is_nothing(body: bytes) -> None:
+    decision, asked = screened(Rule("POST /chat", json="all"), body, content_type=JSON)
+    assert (decision.cause, asked) == (Cause.CLEAN, [])
+
+
 def test_everything_leaves_member_names_out_where_the_rule_says_so() -> None:
     _, asked = screened(Rule("POST /chat", json="all", keys=False), b'{"name": "one"}', content_type=JSON)
     assert values(asked) == ["one"]

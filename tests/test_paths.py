@@ -507,6 +507,14 @@ def test_everything_that_is_found_has_its_place() -> None:
     }
 
 
+def test_a_body_with_nothing_at_its_places_is_noted() -> None:
+    found = places("$.message")
+    for document, is_unmatched in (({"message": "hi"}, False), ({"userText": "hi"}, True), ({"message": " "}, True)):
+        assert (
+            found.harvest(Document(kind="json", json=document, has_json=True), (), LIMITS).is_unmatched is is_unmatched
+        )
+
+
 def test_the_size_of_a_picture_is_bounded_to_the_byte() -> None:
     picture = "data:image/png;base64,iVBORw0KGgoAAAA"
     assert len(picture) * 3 % 4

@@ -253,7 +253,11 @@ def test_a_connection_that_breaks_off_never_reaches_the_app() -> None:
             raise OSError("reset")
 
     middleware, app, moderator = build()
-    assert call(middleware, environ(message("hi"), **{"wsgi.input": Broken(b"", end=99)}))[0] == 400
+    given = environ(message("hi"), **{"wsgi.input": Broken(b"", end=99)})
+    assert call(middleware, given)[0] == 400
+    # Not even where nothing else would tell how much is missing.
+    terminated = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": None}
+    assert call(middleware, environ(**{"wsgi.input": Broken(b"", end=99)} | terminated))[0] == 400
     assert (app.environs, moderator.calls) == ([], [])
 
 
