@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
@@ -24,7 +24,7 @@ handled = 0
 
 
 class Message(BaseModel):
-    role: str
+    role: Literal["system", "user", "assistant"]  # free text would be one more place to screen
     content: str | list[dict[str, Any]]
 
 

@@ -48,7 +48,7 @@ class Rule:
 
     `on_unreadable` and `on_oversize` say what becomes of a request that cannot be screened;
     `max_body` is in bytes or like "64KiB", None for the screen's own limit. Four exceptions for honest
-    clients: `decode_content` takes gzip (for apps that unpack it), `allow_preamble` a few lines of prose before the first
+    clients: `decode_content` takes JSON in gzip (for apps that unpack it), `allow_preamble` a few lines of prose before the first
     multipart boundary, `allow_untyped` a body without a Content-Type, `allow_utf16` JSON in UTF-16 or UTF-32.
 
     Raises ConfigError.
