@@ -230,6 +230,13 @@ def test_the_number_of_values_is_bounded_to_the_value(body: str, count: int) -> 
         read_json(body, Limits(nodes=count - 1))
 
 
+def test_more_quotes_than_so_many_values_can_have_are_refused_at_once() -> None:
+    with pytest.raises(Unreadable):
+        read_json('"' * 4, Limits(nodes=1))
+    with pytest.raises(Oversize, match="more than 1 values"):
+        read_json('"' * 5, Limits(nodes=1))
+
+
 def test_too_many_values_are_refused_before_they_are_built() -> None:
     with pytest.raises(Oversize):
         read_json('{"a":1,"a":2,"a":3}', Limits(nodes=3))
