@@ -380,6 +380,7 @@ def test_an_ambiguous_content_type_is_refused(types: tuple[bytes, ...]) -> None:
         pytest.param((URLENCODED + b"; charset=utf-7",), id="form in another charset"),
         pytest.param((MULTIPART + b"; charset=utf-7",), id="multipart in another charset"),
         pytest.param((b"text/plain; charset=utf-7",), id="text in another charset"),
+        pytest.param((b"Xapplication/json",), id="type with a letter before it"),
     ],
 )
 def test_a_type_or_charset_that_is_not_ours_is_refused(types: tuple[bytes, ...]) -> None:
@@ -420,9 +421,10 @@ def test_a_query_that_is_declared_as_ascii_is_ascii(query: bytes, charset: bytes
     assert asked(query) == asked(query, b"text/plain; charset=utf-8") != ()
 
 
-def test_a_multipart_form_without_a_boundary_is_refused_by_the_head_alone() -> None:
+@pytest.mark.parametrize("content_type", [b"multipart/form-data", b'multipart/form-data; boundary=""'])
+def test_a_multipart_form_without_a_boundary_is_refused_by_the_head_alone(content_type: bytes) -> None:
     with pytest.raises(Unreadable, match="boundary is missing"):
-        admit(head(b"multipart/form-data", content_length=b"5"), Accepts(FORM, 10))
+        admit(head(content_type, content_length=b"5"), Accepts(FORM, 10))
 
 
 def test_a_charset_is_refused_without_a_body_too() -> None:
