@@ -114,19 +114,21 @@ async def test_a_request_without_a_rule_goes_on_with_the_same_objects(parts: dic
 
 
 @pytest.mark.parametrize(
-    ("kind", "path"), [("lifespan", "/chat"), ("websocket", "/other"), ("something.new", "/chat")], ids=str
+    "given",
+    [{"type": "lifespan"}, {"type": "websocket", "path": "/other"}, {"type": "something.new", "path": "/chat"}],
+    ids=lambda given: given["type"],
 )
-async def test_other_scopes_go_on_untouched(kind: str, path: str) -> None:
+async def test_other_scopes_go_on_untouched(given: dict[str, Any]) -> None:
     got: list[Any] = []
 
     async def app(*args: Any) -> None:
         got.extend(args)
 
     middleware, _, _ = build(app)
-    given, client = {"type": kind, "path": path}, Client([])
+    client, before = Client([]), dict(given)
     await middleware(given, client.receive, client.send)
     assert got == [given, client.receive, client.send]
-    assert given == {"type": kind, "path": path}
+    assert given == before
 
 
 async def test_headers_that_can_be_read_once_still_reach_the_app() -> None:

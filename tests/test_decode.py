@@ -231,6 +231,13 @@ def test_the_number_of_values_is_bounded_to_the_value(body: str, count: int) -> 
         read_json(body, Limits(nodes=count - 1))
 
 
+def test_more_quotes_than_so_many_values_can_have_are_refused_at_once() -> None:
+    with pytest.raises(Unreadable):
+        read_json('"' * 4, Limits(nodes=1))
+    with pytest.raises(Oversize, match="more than 1 values"):
+        read_json('"' * 5, Limits(nodes=1))
+
+
 def test_too_many_values_are_refused_before_they_are_built() -> None:
     with pytest.raises(Oversize):
         read_json('{"a":1,"a":2,"a":3}', Limits(nodes=3))
@@ -374,6 +381,7 @@ def test_an_ambiguous_content_type_is_refused(types: tuple[bytes, ...]) -> None:
         pytest.param((URLENCODED + b"; charset=utf-7",), id="form in another charset"),
         pytest.param((MULTIPART + b"; charset=utf-7",), id="multipart in another charset"),
         pytest.param((b"text/plain; charset=utf-7",), id="text in another charset"),
+        pytest.param((b"Xapplication/json",), id="type with a letter before it"),
     ],
 )
 def test_a_type_or_charset_that_is_not_ours_is_refused(types: tuple[bytes, ...]) -> None:
@@ -414,9 +422,10 @@ def test_a_query_that_is_declared_as_ascii_is_ascii(query: bytes, charset: bytes
     assert asked(query) == asked(query, b"text/plain; charset=utf-8") != ()
 
 
-def test_a_multipart_form_without_a_boundary_is_refused_by_the_head_alone() -> None:
+@pytest.mark.parametrize("content_type", [b"multipart/form-data", b'multipart/form-data; boundary=""'])
+def test_a_multipart_form_without_a_boundary_is_refused_by_the_head_alone(content_type: bytes) -> None:
     with pytest.raises(Unreadable, match="boundary is missing"):
-        admit(head(b"multipart/form-data", content_length=b"5"), Accepts(FORM, 10))
+        admit(head(content_type, content_length=b"5"), Accepts(FORM, 10))
 
 
 def test_a_charset_is_refused_without_a_body_too() -> None:

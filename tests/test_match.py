@@ -247,6 +247,17 @@ def test_a_path_of_any_length_is_matched(length: int) -> None:
         assert rules.on_path(f"/{'x' * length}") == ()
 
 
+def test_short_paths_are_remembered_in_a_bounded_number() -> None:
+    """Clients choose them."""
+    rules = RuleSet([rule("POST /chat")])
+    for path in (f"/{'x' * 256}", f"/{'x' * 255}", f"/{'x' * 255}"):
+        rules.on_path(path)
+    assert rules._remembered.cache_info()[:2] == (1, 1)
+    for number in range(3_000):
+        rules.on_path(f"/{number}")
+    assert rules._remembered.cache_info().currsize == 2048
+
+
 def test_the_same_path_is_another_one_under_another_mount() -> None:
     rules = RuleSet([rule("POST /chat"), rule("POST /api/v1")])
     for _ in range(2):

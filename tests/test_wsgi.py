@@ -97,9 +97,11 @@ def test_a_clean_request_reaches_the_app_unchanged(piece: int) -> None:
     assert decision.action is Action.ALLOW
 
 
-def test_a_request_without_a_rule_gets_the_very_same_environ() -> None:
+@pytest.mark.parametrize(
+    "given", [environ(b"{}", PATH_INFO="/other"), environ(REQUEST_METHOD="GET", **{"wsgi.input": Terminated(b"")})]
+)
+def test_a_request_without_a_rule_gets_the_very_same_environ(given: dict[str, Any]) -> None:
     middleware, app, moderator = build()
-    given = environ(b"{}", PATH_INFO="/other")
     before = dict(given)
     assert call(middleware, given)[0] == 200
     assert app.environs[0] is given
