@@ -48,7 +48,10 @@ def _signature(case: Case, fault: Fault) -> tuple[str, str, str]:
 def run_batch(batch: Batch) -> Tally:
     """Judge one batch of bodies."""
     logging.disable(logging.CRITICAL)  # what frameworks and prescreen have to say of each refusal
-    return asyncio.run(tally_of(batch))
+    try:
+        return asyncio.run(tally_of(batch))
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 async def tally_of(batch: Batch) -> Tally:
