@@ -846,3 +846,27 @@ async def test_threads_that_hang_are_left_behind_in_a_bounded_number(gate: threa
     assert "ModeratorBusy: all its threads hang" in problems
     assert len(running) <= 80
     gate.set()
+
+
+@pytest.mark.parametrize("longest", [0, 99, "5000", True])
+def test_a_limit_of_a_moderator_that_holds_no_sentence_is_a_configuration_error(longest: Any) -> None:
+    moderator = WithModerate()
+    moderator.max_characters = longest  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"max_characters = .* is no number of at least 100"):
+        Screen(moderator=moderator)
+
+
+def test_a_long_text_comes_in_pieces_to_a_moderator_that_says_how_long_they_may_be() -> None:
+    asked: list[str] = []
+
+    class Short:
+        max_characters = 100
+
+        def moderate(self, items: Sequence[Item]) -> list[Verdict]:
+            asked.extend(item.value for item in items if isinstance(item, Text))
+            return [Verdict(flagged="lanterns" in asked[-1])] * len(items)
+
+    decision = Screen(moderator=Short()).check_sync("seven violet " * 20 + "lanterns")
+    assert decision.is_rejected
+    assert len(asked) == 3
+    assert all(len(piece) <= 100 for piece in asked)

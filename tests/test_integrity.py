@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import logging
 import random
 import tracemalloc
 from typing import Any
@@ -155,6 +156,15 @@ def test_a_part_with_an_empty_file_name_is_read_since_some_readers_take_it_for_a
 def test_an_unmatched_body_passes_where_the_rule_says_so() -> None:
     decision, asked = post(Rule("POST /chat", json="$.message", on_unmatched="pass"), {"userText": BAD})
     assert (decision.cause, asked) == (Cause.CLEAN, [])
+
+
+def test_the_log_says_that_nothing_was_at_the_places(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "prescreen")
+    post(Rule("POST /chat", json="$.message", on_unmatched="pass"), {"userText": "hi"})
+    post(Rule("POST /chat", json="$.message"), {"message": "hi"})
+    missed, found = caplog.records
+    assert "(nothing at the rule's places)" in missed.getMessage()
+    assert "nothing" not in found.getMessage()
 
 
 def test_an_unmatched_body_is_rejected_where_the_rule_says_so_whatever_else_it_allows() -> None:

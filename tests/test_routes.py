@@ -313,3 +313,7 @@ def test_no_framework_is_imported() -> None:
         "sys.exit(any(name in sys.modules for name in ('starlette', 'fastapi', 'flask', 'django', 'falcon', 'litestar')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_what_is_listed_among_routes_and_has_no_path_is_none() -> None:
+    assert routes_of(SimpleNamespace(routes=[object(), SimpleNamespace(path="", methods=["GET"])])) == ()
