@@ -125,6 +125,18 @@ def test_what_only_a_forgiving_reader_finds_does_not_make_up_for_the_body() -> N
     assert post(strict, {"userText": "&message=ok&"})[0].cause is Cause.UNWANTED
 
 
+def test_what_one_reading_finds_makes_up_for_nothing_in_another() -> None:
+    rule = Rule("POST /chat", json="$.message", form="message")
+    body = json.dumps({"userText": BAD, "x": "&message=ok&"}).encode()
+    assert screened(rule, body, content_type=FORM)[0].is_rejected
+
+
+def test_no_name_keeps_a_field_out_where_all_are_taken() -> None:
+    rule = Rule("POST /chat", json="$.message", form="*")
+    decision, _ = post(rule, {"message": "hi", "x": "&--y=seven+violet+lanterns"})
+    assert decision.is_rejected
+
+
 def test_a_text_in_the_query_does_not_make_up_for_the_body() -> None:
     rule = Rule("POST /chat", json="$.message", query="q")
     decision, _ = screened(rule, json.dumps({"userText": BAD}).encode(), query=b"q=hi", content_type=JSON)
@@ -255,6 +267,12 @@ def test_images_are_ignored_where_the_rule_says_so() -> None:
     decision, asked = post(rule, {"parts": ["hi", PNG]})
     assert (decision.cause, asked) == (Cause.CLEAN, [Text("/parts/0", "hi")])
     assert post(rule, {"parts": [PNG]})[0].cause is Cause.UNWANTED
+
+
+def test_ignored_images_are_counted_too_since_finding_them_is_work() -> None:
+    rule = Rule("POST /chat", json="$.parts", images="ignore")
+    assert post(rule, {"parts": ["hi", *[PNG] * 255]})[0].cause is Cause.CLEAN
+    assert post(rule, {"parts": ["hi", *[PNG] * 256]})[0].cause is Cause.OVERSIZE
 
 
 def test_an_image_that_is_too_large_is_refused() -> None:

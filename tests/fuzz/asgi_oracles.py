@@ -181,7 +181,8 @@ def _litestar() -> Iterator[Oracle]:
         data: Annotated[dict[str, Any], LitestarBody(media_type=RequestEncodingType.URL_ENCODED)],
     ) -> None:
         # What stands before the first field of a multipart form has a name that no handler asks for.
-        caught.extend(await _fields((name, value) for name, value in data.items() if not name.startswith("--")))
+        found = enumerate(data.items())
+        caught.extend(await _fields(pair for at, pair in found if at or not pair[0].startswith("--")))
 
     async def multipart(
         data: Annotated[dict[str, Any], LitestarBody(media_type=RequestEncodingType.MULTI_PART)],

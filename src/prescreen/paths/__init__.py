@@ -59,14 +59,20 @@ class Places:
         that is not UTF-8, Unwanted for what the rule refuses to take.
         """
         found = Harvest(limits, self._images)
-        found.take(self._everything(document, query, limits) if self.takes_all else self._as_declared(document, limits))
-        if not found.has_any and document.kind is not None:
+        if self.takes_all:
+            is_matched = found.take(self._everything(document, query, limits))
+        else:
+            # Each reading for itself: what one reader finds makes up for nothing that another reads.
+            matches = [found.take(reading) for reading in self._readings(document, limits)]
+            is_matched = all(matches)
+        if not is_matched and document.kind is not None:
             found.is_unmatched = True
             if self._on_unmatched == "reject":
                 raise Unwanted("the request has no text where its route expects it")
             if self._on_unmatched == EVERYTHING:
                 found.take(self._everything(document, query, limits))
-        found.take(self._otherwise(document, limits))
+        for body in document.form_like:
+            found.take(self._form.spelled_out(body, limits.fields, limits.characters))
         found.take(self._query.texts(query, limits.characters))
         return found
 
@@ -76,27 +82,18 @@ class Places:
         tokens = pointer.removeprefix(document).split("/")[1:]
         return "/".join([document, *(token if self._is_known(token) else "*" for token in tokens)])
 
-    def _as_declared(self, document: Document, limits: Limits) -> Iterator[Item]:
-        """What is at the places in the body as its Content-Type says that it be read."""
-        if document.kind == "json":
-            yield from self._in_json(document)
-        elif document.kind == "form":
-            yield from self._form.texts(document.fields, limits.characters)
-        elif self._text and document.text:
-            yield from _plain(document.text)
-
-    def _otherwise(self, document: Document, limits: Limits) -> Iterator[Item]:
-        """What is there for readers that do not look at the Content-Type. It makes up for nothing."""
-        if document.kind != "json":
-            yield from self._in_json(document)
-        for body in document.form_like:
-            yield from self._form.spelled_out(body, limits.fields, limits.characters)
+    def _readings(self, document: Document, limits: Limits) -> Iterator[Iterator[Item]]:
+        """What is at the places, for each reader whose kind of body it is."""
+        if document.has_json:
+            yield self._in_json(document)
+        if document.kind == "form":
+            yield self._form.texts(document.fields, limits.characters)
         if self._text and document.text:
-            yield from _plain(document.text)
+            yield _plain(document.text)
 
     def _in_json(self, document: Document) -> Iterator[Item]:
         walk = Walk(self._names if self._keys else None, overlaps=self._overlaps, with_links=True)
-        for path in self._queries if document.has_json else ():
+        for path in self._queries:
             yield from walk.inside(path.select(document.json))
 
     def _everything(self, document: Document, query: tuple[Field, ...], limits: Limits) -> Iterator[Item]:
@@ -130,21 +127,23 @@ class Harvest:
 
     def __init__(self, limits: Limits, images: ImagePolicy) -> None:
         self.items: dict[Item, None] = {}  # in the order found
-        self.has_any = False
         self.is_unmatched = False
         self._limits, self._policy = limits, images
-        self._images = self._characters = 0
+        self._images = self._ignored = self._characters = 0
+        self._has_any = False
 
-    def take(self, found: Iterable[Item]) -> None:
-        """Keep what is found. Raises Oversize, Unwanted."""
+    def take(self, found: Iterable[Item]) -> bool:
+        """Keep what is found; whether it is anything. Raises Oversize, Unwanted."""
+        self._has_any = False
         for item in found:
             if isinstance(item, Image):
                 self._take_image(item)
             elif item.value and not item.value.isspace():
                 self._take_text(item)
+        return self._has_any
 
     def _take_text(self, text: Text) -> None:
-        self.has_any = True
+        self._has_any = True
         if text not in self.items:
             self._characters += len(text.value)
             self._keep(text)
@@ -156,12 +155,15 @@ class Harvest:
             raise Unwanted("the rule for this route does not take images")
         if self._policy == "moderate":
             self._ask_about(image)
+        else:
+            self._ignored += 1  # finding it was work all the same
+            self._check_count()
         # Four characters of base64 are three bytes.
         if image.url[:5].lower() == "data:" and len(image.url) * 3 // 4 > self._limits.image:
             raise Oversize(f"an image is larger than {self._limits.image} bytes")
 
     def _ask_about(self, image: Image) -> None:
-        self.has_any = True
+        self._has_any = True
         if image not in self.items:
             self._images += 1
             self._keep(image)
@@ -170,5 +172,8 @@ class Harvest:
 
     def _keep(self, item: Item) -> None:
         self.items[item] = None
-        if len(self.items) > self._limits.texts:
+        self._check_count()
+
+    def _check_count(self) -> None:
+        if len(self.items) + self._ignored > self._limits.texts:
             raise Oversize(f"there are more than {self._limits.texts} texts and images to moderate")

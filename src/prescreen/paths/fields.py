@@ -133,15 +133,15 @@ def _basename(name: str) -> str:
 
 def _spellings(names: frozenset[str]) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """What finds the named fields in raw bytes: at their beginning, and behind an ampersand."""
+    if "*" in names:
+        # What is before the first field of a multipart form is judged as its parts.
+        return re.compile(rb"(?!--)[^&=]*+=[^&]*"), re.compile(rb"&[^&=]*+=[^&]*")
     pattern = _spelled(names)
     return re.compile(pattern), re.compile(b"&" + pattern)
 
 
 def _spelled(names: frozenset[str]) -> bytes:
     """A pattern for fields of these names, each byte of a name plain or percent-coded."""
-    if "*" in names:
-        # But for what is before the first field of a multipart form: that is judged as its parts.
-        return rb"(?!--)[^&=]*+=[^&]*"
     if not names:
         return rb"(?!)"
     spelled = ("".join(map(_spelling, name.encode())) for name in names)
