@@ -5,7 +5,7 @@ bytes could find different texts, refuse. Whatever an app hands the bytes to aft
 framework's JSON reader, form parser, multipart parser) then finds the texts that we found.
 
 `admit` judges the head before a byte of body is read; `decode` then reads the body. A new kind of
-body is a module here, an entry in `media.KINDS` and a branch in `_read`.
+body is a module here, an entry in `media.KINDS` and a branch in `decode`.
 """
 
 from __future__ import annotations
