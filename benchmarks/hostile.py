@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from prescreen.errors import RequestError
 from prescreen.flow import Flow
-from prescreen.model import Cause, Decision, Head, Moderate, ReadBody, Verdict, Work
+from prescreen.model import Cause, Decision, Head, Verdict
+from prescreen.steps import Moderate, ReadBody, Work
 from prescreen.rule import Rule
 from prescreen.screen import Screen
 

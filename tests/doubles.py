@@ -11,7 +11,7 @@ import anyio
 from prescreen import Decision, Head, Image, Rule, Screen, Text, Verdict
 from prescreen.asgi import App, Event
 from prescreen.drive import drive_sync
-from prescreen.model import Answer, Moderate, ReadBody, Step
+from prescreen.steps import Answer, Moderate, ReadBody, Step
 
 BAD = "seven violet lanterns"
 """What `Recorder` flags."""

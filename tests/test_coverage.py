@@ -32,8 +32,9 @@ from prescreen.cli.bodies import Operation, operations
 from prescreen.cli.closing import closing
 from prescreen.cli.coverage import TOO_MUCH, UNDESCRIBED, Coverage, State, cover
 from prescreen.cli.schema import PICTURE, SENTINEL, Walk
-from prescreen.model import Action, Cause, Record, Report
+from prescreen.model import Action, Cause, Record
 from prescreen.routes import Route, routes_of
+from prescreen.steps import Report
 from prescreen.watch import Watch
 
 Json = dict[str, Any]

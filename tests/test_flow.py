@@ -29,27 +29,10 @@ from prescreen.errors import (
 )
 from prescreen.flow import Flow, Plan, screen_items, screen_request
 from prescreen.log import event, log_decision
-from prescreen.model import (
-    Action,
-    Answer,
-    Cause,
-    Decision,
-    Head,
-    Image,
-    Item,
-    Mode,
-    Moderate,
-    ReadBody,
-    Reason,
-    Record,
-    Report,
-    Step,
-    Text,
-    Verdict,
-    Work,
-)
+from prescreen.model import Action, Cause, Decision, Head, Image, Item, Mode, Reason, Record, Text, Verdict
 from prescreen.policy import Policy
 from prescreen.rule import Rule
+from prescreen.steps import Answer, Moderate, ReadBody, Report, Step, Work
 from prescreen.target import Targets
 
 PHRASE: Final = "seven violet lanterns"
@@ -657,6 +640,10 @@ def test_a_decision_is_logged_with_its_facts_and_masked_places(caplog: pytest.Lo
         "problem": None,
         "degraded": False,
         "unmatched": False,
+        "subject": None,
+        "strikes": None,
+        "suspended_for": None,
+        "store_problem": None,
         "moderator": "judge",
         "model": "judge-1",
         "texts": 2,

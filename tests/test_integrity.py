@@ -17,7 +17,7 @@ from prescreen import Cause, ConfigError, Head, Image, Rule, Screen, Text
 from prescreen.decode.coding import gunzip
 from prescreen.drive import drive_sync
 from prescreen.errors import Oversize
-from prescreen.model import Answer, ReadBody, Step
+from prescreen.steps import Answer, ReadBody, Step
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"

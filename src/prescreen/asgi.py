@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Unpack
@@ -16,13 +17,16 @@ from typing import Any, Final, Unpack
 from anyio import move_on_after
 from anyio.lowlevel import checkpoint
 
+from prescreen.current import Passage, mark, passing
 from prescreen.drive import drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
 from prescreen.match import choose
-from prescreen.model import DECISION_KEY, Answer, Decision, Head, Mode, ReadBody, Step
+from prescreen.model import Decision, Head, Mode
+from prescreen.overlap import Overlap
 from prescreen.routes import announce
 from prescreen.rule import Rule
 from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
+from prescreen.steps import Answer, ReadBody, Step
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -84,25 +88,44 @@ class ModerationMiddleware:
         scope["headers"] = [(bytes(name), bytes(value)) for name, value in headers]
         incoming = _Incoming(receive, head.declared_length)
         try:
-            decision = await drive(self.screen.request_flow(rules, head), partial(self._perform, incoming))
-            if decision.is_rejected:
-                return await self._reject(decision, head, incoming, send, scope)
+            await self._screen_body(Screened(self.screen, rules, head, receive), incoming, scope, send)
         except ClientGone:
-            if self.screen.plan.mode is not Mode.MONITOR:
-                return None  # nobody is left to answer, and half a request is not the app's business
-            return await self.app(scope, *incoming.handed_on(send))
+            # Nobody is left to answer, and half a request is not the app's business.
+            if self.screen.plan.mode is Mode.MONITOR:
+                await self.app(scope, *incoming.handed_on(send))
+
+    async def _screen_body(self, screened: Screened, incoming: _Incoming, scope: Scope, send: Send) -> None:
+        rules, head = screened.rules, screened.head
+        flow, perform = self.screen.request_flow(rules, head), partial(self._perform, incoming)
+        reject = partial(self._reject, scope, head, incoming, send)
+        if self.screen.overlaps(rules):
+            passage = Passage(self.screen.subject_of(head))
+            app = partial(self._hand_on, screened, passage, incoming, scope)
+            return await Overlap(passage, send).run(flow, perform, app, reject)
+        decision = await drive(flow, perform)
+        if decision.is_rejected:
+            return await reject(decision)
+        return await self._hand_on(screened, Passage(decision.subject, decision), incoming, scope, send)
+
+    async def _hand_on(
+        self, screened: Screened, passage: Passage, incoming: _Incoming, scope: Scope, send: Send
+    ) -> None:
+        """Call the app with the very body that was screened."""
         replay, watched = incoming.handed_on(send)
-        scope[DECISION_KEY] = decision
-        scope[SCREENED_KEY] = Screened(self.screen, rules, head, replay)
-        return await self.app(scope, replay, watched)
+        mark(scope, passage)
+        scope[SCREENED_KEY] = replace(screened, source=replay)
+        with passing(passage):
+            await self.app(scope, replay, watched)
 
     async def _handshake(self, rules: tuple[Rule, ...], head: Head, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket: its messages cannot be screened, so `on_unreadable` decides whether it may be opened."""
         decision = await drive(self.screen.request_flow(rules, head), self.screen.perform)
-        scope[DECISION_KEY] = decision
+        passage = Passage(decision.subject, decision)
+        mark(scope, passage)
         scope[SCREENED_KEY] = Screened(self.screen, rules, head, receive)
         if not decision.is_rejected:
-            return await self.app(scope, receive, send)
+            with passing(passage):
+                return await self.app(scope, receive, send)
         await receive()  # websocket.connect; only then may it be answered
         if "websocket.http.response" not in (scope.get("extensions") or {}):
             return await send({"type": "websocket.close", "code": 1008})
@@ -111,7 +134,7 @@ class ModerationMiddleware:
     async def _perform(self, incoming: _Incoming, step: Step) -> Answer:
         return await incoming.read(step) if isinstance(step, ReadBody) else await self.screen.perform(step)
 
-    async def _reject(self, decision: Decision, head: Head, incoming: _Incoming, send: Send, scope: Scope) -> None:
+    async def _reject(self, scope: Scope, head: Head, incoming: _Incoming, send: Send, decision: Decision) -> None:
         # A client that waits for "100 Continue" has sent nothing yet: refuse it without an upload.
         is_clean = incoming.is_complete or (not head.all(b"expect") and await incoming.drain())
         is_last = not is_clean and scope.get("http_version", "1.1").startswith("1")
@@ -212,4 +235,6 @@ def _head(scope: Scope, given: Iterable[Sequence[bytes]]) -> Head:
         or (scope["type"] == "http" and not scope.get("http_version", "1.1").startswith("1")),
         has_coded_slash=b"%2f" in (scope.get("raw_path") or b"").lower(),
         is_websocket=scope["type"] == "websocket",
+        client=(scope.get("client") or (None,))[0],
+        state=scope,
     )

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, SecretStr, ValidationError
 from pydantic import Field as Setting
 
 from prescreen.document import Limits
@@ -23,6 +23,7 @@ from prescreen.model import Action, Mode
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections
 from prescreen.rule import Rule
+from prescreen.strikes import Strikes
 from prescreen.units import action, seconds
 
 Seconds = Annotated[float, BeforeValidator(seconds)]
@@ -71,6 +72,10 @@ def _mode(value: object) -> Mode:
         raise ConfigError("", f"{value!r} is not one of 'enforce', 'monitor' or 'off'") from None
 
 
+def _several(value: object) -> object:
+    return (value,) if isinstance(value, str) or callable(value) else value
+
+
 def _rejection(value: object) -> object:
     return _make(Rejections, value) if isinstance(value, Mapping) else value
 
@@ -81,6 +86,13 @@ class Settings(BaseModel):
     `moderator` is a built-in's name, an import path ("app.safety:check"), or the moderator itself;
     `moderators` holds the options of built-in ones by name. `deadline` bounds one screening, retries
     included; `receive_timeout` the arrival of a request's body (ASGI). Both are in seconds.
+
+    `subject` says who the end user is: one or several of "header:NAME", "cookie:NAME", "state:NAME", "client" (behind
+    `trusted_proxies`) and callables `Head -> str | None`, of which the first that knows counts. Their ids are hashed
+    with `secret` (None: PRESCREEN_SECRET); strikes under `previous_secrets` stay. `strikes` says what repeated offence costs,
+    None for nothing. `store` is where strikes and lists are kept: "memory", "sqlite:FILE", "redis://…" or a Store;
+    `on_store_error` what becomes of a request while it is down. `lists` says whether texts may be on lists of allowed
+    and denied ones; None: where there are a secret and a store that others can reach.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -90,6 +102,14 @@ class Settings(BaseModel):
     moderators: Mapping[str, Mapping[str, Any]] = Setting(default_factory=dict, repr=False)  # keys are secret
     policy: Annotated[InstanceOf[Policy], _made(Policy)] = Policy()
     rejection: Annotated[Any, BeforeValidator(_rejection)] = Rejections()
+    subject: Annotated[tuple[Any, ...], BeforeValidator(_several)] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    secret: SecretStr | None = Setting(default=None, repr=False)
+    previous_secrets: tuple[SecretStr, ...] = Setting(default=(), repr=False)
+    strikes: Annotated[InstanceOf[Strikes] | None, _made(Strikes)] = None
+    store: Any = Setting(default="memory", repr=False)  # an address may hold a password
+    on_store_error: Annotated[Action, BeforeValidator(action)] = Action.ALLOW
+    lists: bool | None = None
     mode: Annotated[Mode, BeforeValidator(_mode)] = Mode.ENFORCE
     on_error: Annotated[Action, BeforeValidator(action)] = Action.REJECT
     deadline: Seconds = 2.0
@@ -102,6 +122,8 @@ class _FileSettings(Settings):
 
     moderator: str = "openai"
     rejection: Annotated[InstanceOf[Rejections], _made(Rejections)] = Rejections()
+    subject: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
+    store: str = Setting(default="memory", repr=False)
 
 
 def settings(**options: object) -> Settings:
@@ -124,8 +146,11 @@ def load(path: str | Path, **overrides: object) -> Settings:
     return settings(**(given | overrides))
 
 
-def _anchor_files(data: Mapping[str, Any], folder: Path) -> None:
-    """Make the files that moderators name relative to the configuration, not to the working directory."""
+def _anchor_files(data: dict[str, Any], folder: Path) -> None:
+    """Make the files that moderators and stores name relative to the configuration, not to the working directory."""
+    store = data.get("store")
+    if isinstance(store, str) and store.startswith("sqlite:"):
+        data["store"] = f"sqlite:{folder / store.removeprefix('sqlite:')}"
     moderators = data.get("moderators")
     for options in moderators.values() if isinstance(moderators, dict) else ():
         if isinstance(options, dict) and isinstance(options.get("files"), list):

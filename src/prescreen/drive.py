@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from prescreen.flow import Flow
-from prescreen.model import Answer, Step
+from prescreen.steps import Answer, Step
 
 T = TypeVar("T")
 

@@ -11,12 +11,15 @@
     │   ├── LengthRequired     its end cannot be known (WSGI only)
     │   └── Slow               its body did not arrive in time (ASGI only)
     ├── ClientGone             nobody is left to answer
-    └── ModeratorError         the moderator gave no verdict
-        ├── ModeratorTimeout   not before the deadline
-        ├── ModeratorDown      not reachable, or failing on its side (5xx)
-        ├── ModeratorBusy      rate limit or quota; may carry `retry_after`
-        ├── ModeratorRefused   it does not take this request (4xx)
-        └── BadVerdict         its answer is not one verdict for each item
+    ├── ModeratorError         the moderator gave no verdict
+    │   ├── ModeratorTimeout   not before the deadline
+    │   ├── ModeratorDown      not reachable, or failing on its side (5xx)
+    │   ├── ModeratorBusy      rate limit or quota; may carry `retry_after`
+    │   ├── ModeratorRefused   it does not take this request (4xx)
+    │   └── BadVerdict         its answer is not one verdict for each item
+    ├── StoreError             what is kept could not be read or written
+    ├── NotScreened            a guarded client will not call the model: nothing was screened
+    └── ContentRejected        a guarded client will not call the model: what it was given is rejected
 
 Messages never hold a user's text: they end up in logs and in answers.
 """
@@ -28,7 +31,7 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import ClassVar
 
-from prescreen.model import Cause, Verdict
+from prescreen.model import Cause, Decision, Verdict
 
 
 class PrescreenError(Exception):
@@ -149,3 +152,27 @@ class ModeratorRefused(ModeratorError):
 
 class BadVerdict(ModeratorError):
     """The answer is not one well-formed verdict for each item. It never counts as clean."""
+
+
+class StoreError(PrescreenError):
+    """The store could not be reached, or did not answer in time. `problem` holds nothing of what is kept."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class NotScreened(PrescreenError):
+    """A guarded client was to call a model, and no screening has passed that this call could rest on."""
+
+
+class ContentRejected(PrescreenError):
+    """A guarded client was to send a model what the policy rejects; `decision` says why."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision)
+        self.decision = decision
+
+    def __str__(self) -> str:
+        why = ", ".join(self.decision.categories) or self.decision.problem or self.decision.cause.value
+        return f"rejected: {why} (decision {self.decision.id})"

@@ -1,47 +1,50 @@
 """The way of a request, written once. No I/O, no clock but the moderator's, no protocol.
 
-`screen_request` and `screen_items` are generators: they yield a step (`ReadBody`, `Work`, `Moderate`,
-`Report`), are sent its answer, and return a Decision. `drive` performs the steps for them, either
+`screen_request` and `screen_items` are generators: they yield a step (`ReadBody`, `Moderate`, `Report` and
+the others in `model`), are sent its answer, and return a Decision. `drive` performs the steps for them, either
 awaiting or blocking. An error of a step is thrown in at its yield, so what a failure means is
 decided here and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from prescreen import decode
 from prescreen.document import Field, Limits
-from prescreen.errors import ModeratorError, ModeratorRefused, Oversize, RequestError
+from prescreen.errors import ModeratorError, ModeratorRefused, Oversize, RequestError, StoreError
 from prescreen.model import (
     Action,
-    Answer,
     Cause,
     Decision,
     Head,
     Image,
     Item,
     Mode,
-    Moderate,
-    ReadBody,
+    Reason,
     Record,
-    Report,
-    Step,
+    Standing,
+    Subject,
     Text,
     Verdict,
-    Work,
 )
 from prescreen.policy import Policy, strictest
 from prescreen.readings import readings
 from prescreen.rule import Rule
+from prescreen.steps import AddStrike, Answer, LookUp, Moderate, ReadBody, Recall, Report, Step, Work
+from prescreen.strikes import Strikes
 from prescreen.target import Target, Targets
 
 T = TypeVar("T")
 
+DENIED: Final = "denied"
+"""The category of a text that is on the list of denied ones."""
+
+_GRACE: Final = 0.1  # seconds for a strike that is due when the deadline is over
 _READINGS: Final = 4  # times what a request may send: as sent, folded, joined with blanks and without
 Flow = Generator[Step, Answer, T]
 
@@ -50,7 +53,8 @@ Flow = Generator[Step, Answer, T]
 class Plan:
     """Everything that decides, compiled once and shared by all requests.
 
-    `longest` is the most characters of one text that the moderator takes, None for any number.
+    `longest` is the most characters of one text that the moderator takes, None for any number. `find_subject`
+    and `strikes` are None where nobody asks who it was; `has_lists` says that texts may be on lists.
     """
 
     targets: Targets
@@ -62,60 +66,35 @@ class Plan:
     receive_timeout: float
     moderator: str
     longest: int | None = None
+    find_subject: Callable[[Head], Subject | None] | None = None
+    strikes: Strikes | None = None
+    has_lists: bool = False
+    on_store_error: Action = Action.ALLOW
 
 
 def screen_request(plan: Plan, rules: tuple[Rule, ...], head: Head) -> Flow[Decision]:
     """Screen one request under the rules that it may be about."""
     target = plan.targets.of(rules)
-    try:
-        found = yield from _read(plan, target, head)
-    except RequestError as error:
-        decision = _unscreened(plan, target, error)
-        yield Report(Record(decision, plan.moderator))
-        return decision
-    return (yield from _moderated(plan, found.items, target, is_unmatched=found.is_unmatched))
+    subject = plan.find_subject(head) if plan.find_subject else None
+    return (yield from _Screening(plan, subject, target).run(_read(plan, target, head)))
 
 
-def screen_items(plan: Plan, items: Sequence[Item]) -> Flow[Decision]:
+def screen_items(plan: Plan, items: Sequence[Item], subject: Subject | None = None) -> Flow[Decision]:
     """Screen texts and images that come from no request."""
-    work = partial(readings, tuple(items), plan.longest)
-    asked = cast("Sequence[Item]", (yield Work(work, sum(map(_size, items)))))
-    return (yield from _moderated(plan, asked))
-
-
-def _moderated(
-    plan: Plan, items: Sequence[Item], target: Target | None = None, *, is_unmatched: bool = False
-) -> Flow[Decision]:
-    """From the items, in every reading, to the decision."""
-    name = target.name if target else None
-    verdicts: Sequence[Verdict] = ()
-    started = perf_counter()
-    try:
-        if items:
-            verdicts = cast("Sequence[Verdict]", (yield Moderate(items, plan.deadline)))
-        decision = _judged(plan, name, items, verdicts)
-    except ModeratorError as error:
-        decision = _unavailable(plan, name, items, error)
-    record = Record(
-        decision,
-        plan.moderator,
-        model=verdicts[0].model if verdicts else "",
-        texts=sum(isinstance(item, Text) for item in items),
-        images=sum(isinstance(item, Image) for item in items),
-        latency=perf_counter() - started if items else 0.0,
-        places=tuple(dict.fromkeys(_place(reason.pointer, target) for reason in decision.reasons)),
-        unmatched=is_unmatched,
-    )
-    yield Report(record)
-    return decision
+    return (yield from _Screening(plan, subject).run(_given(items)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the moderator will be asked about a request; `is_unmatched` as in `Harvest`."""
+    """The texts and images to judge; `is_unmatched` as in `Harvest`."""
 
     items: Sequence[Item]
-    is_unmatched: bool
+    is_unmatched: bool = False
+
+
+def _given(items: Sequence[Item]) -> Flow[_Found]:
+    return _Found(items)
+    yield  # a generator like the other
 
 
 def _read(plan: Plan, target: Target, head: Head) -> Flow[_Found]:
@@ -131,53 +110,179 @@ def _read(plan: Plan, target: Target, head: Head) -> Flow[_Found]:
 def _find(plan: Plan, target: Target, head: Head, body: bytes, query: tuple[Field, ...]) -> _Found:
     document = decode.decode(head, body, target.accepts, plan.limits)
     found = target.places.harvest(document, query, plan.limits)
-    items = readings(tuple(found.items), plan.longest, join=target.join)
-    if sum(map(_size, items)) > _READINGS * plan.limits.characters:
-        raise Oversize(
-            f"the texts have more than {_READINGS * plan.limits.characters} characters in all their readings"
+    return _Found(tuple(found.items), found.is_unmatched)
+
+
+class _Screening:
+    """One screening, of a request (`target`) or of items that come from none."""
+
+    def __init__(self, plan: Plan, subject: Subject | None, target: Target | None = None) -> None:
+        self._plan, self._subject, self._target = plan, subject, target
+        self._strikes = plan.strikes if plan.mode is Mode.ENFORCE else None
+        self._left = plan.deadline
+        self._store_problem: str | None = None
+        self._asked: Sequence[Item] = ()
+        self._verdicts: Sequence[Verdict] = ()
+        self._latency = 0.0
+
+    def run(self, reading: Flow[_Found]) -> Flow[Decision]:
+        """From who sent it and what is in it to the decision, which is on record when it is returned."""
+        is_unmatched = False
+        decision = yield from self._suspended()
+        if decision is None:
+            try:
+                found = yield from reading
+                is_unmatched = found.is_unmatched
+                decision = yield from self._listed(found.items)
+            except RequestError as error:
+                decision = self._unscreened(error)
+        if decision is None:
+            decision = yield from self._moderated(self._asked)
+        decision = yield from self._struck(decision)
+        yield Report(self._record(decision, is_unmatched=is_unmatched))
+        return decision
+
+    def _suspended(self) -> Flow[Decision | None]:
+        """The decision on a request of a suspended subject, before anything of it is read."""
+        if self._strikes is None or self._subject is None:
+            return None
+        standing = cast("Standing | None", (yield from self._store(partial(Recall, self._subject))))
+        if standing is None:
+            return self._without_store()
+        if standing.suspended_for is None:
+            return None
+        left = standing.suspended_for
+        return self._decision(Action.REJECT, Cause.SUSPENDED, standing=standing, retry_after=left, problem="suspended")
+
+    def _listed(self, items: Sequence[Item]) -> Flow[Decision | None]:
+        """The decision where a list has it; None where the moderator is to be asked, about what is on no list."""
+        if self._plan.has_lists and (texts := [item.value for item in items if isinstance(item, Text)]):
+            listed = cast("Mapping[str, bool] | None", (yield from self._store(partial(LookUp, texts))))
+            if listed is None and (decision := self._without_store()):
+                return decision
+            listed = listed or {}
+            if denied := [
+                Reason(DENIED, each.pointer) for each in items if self._is_listed(each, listed, is_allowed=False)
+            ]:
+                return self._decision(Action.REJECT, Cause.FLAGGED, reasons=tuple(dict.fromkeys(denied)))
+            items = [each for each in items if not self._is_listed(each, listed, is_allowed=True)]
+        work = partial(self._read_in_all_ways, items)
+        self._asked = cast("Sequence[Item]", (yield Work(work, sum(map(_size, items)))))
+        return None
+
+    @staticmethod
+    def _is_listed(item: Item, listed: Mapping[str, bool], *, is_allowed: bool) -> bool:
+        return isinstance(item, Text) and listed.get(item.value) is is_allowed
+
+    def _read_in_all_ways(self, items: Sequence[Item]) -> Sequence[Item]:
+        target, most = self._target, _READINGS * self._plan.limits.characters
+        found = readings(items, self._plan.longest, join=target is not None and target.join)
+        if target is not None and sum(map(_size, found)) > most:
+            raise Oversize(f"the texts have more than {most} characters in all their readings")
+        return found
+
+    def _moderated(self, items: Sequence[Item]) -> Flow[Decision]:
+        started = perf_counter()
+        try:
+            if items:
+                self._verdicts = cast("Sequence[Verdict]", (yield Moderate(items, max(self._left, 0))))
+            return self._judged(items, self._verdicts)
+        except ModeratorError as error:
+            return self._unavailable(items, error)
+        finally:
+            self._latency = perf_counter() - started if items else 0.0
+            self._left -= self._latency
+
+    def _struck(self, decision: Decision) -> Flow[Decision]:
+        """The decision, held against its subject where it is a strike."""
+        if self._strikes is None or self._subject is None or self._store_problem is not None:
+            return decision
+        weight = self._strikes.weight(decision)
+        if not weight:
+            return decision
+        strike = partial(AddStrike, self._subject, decision, weight)
+        standing = cast("Standing | None", (yield from self._store(strike)))
+        return replace(decision, standing=standing)
+
+    def _store(self, step: Callable[[float], Step]) -> Flow[Answer]:
+        """What the store answers within the time that is left; None where it does not."""
+        started = perf_counter()
+        try:
+            return (yield step(max(self._left, _GRACE)))
+        except StoreError as error:
+            self._store_problem = error.problem
+            return None
+        finally:
+            self._left -= perf_counter() - started
+
+    def _without_store(self) -> Decision | None:
+        """What becomes of a request whose sender or texts could not be looked up; None: it goes on."""
+        if self._plan.on_store_error is not Action.REJECT:
+            return None
+        return self._decision(Action.REJECT, Cause.UNAVAILABLE, problem=f"StoreError: {self._store_problem}")
+
+    def _unscreened(self, error: RequestError) -> Decision:
+        """What becomes of a request that cannot be screened. Half a body is no policy's to allow, and the rule's word stands."""
+        target = self._target
+        assert target is not None  # only requests can be unreadable
+        if error.cause in (Cause.INCOMPLETE, Cause.SLOW, Cause.UNWANTED):
+            action = Action.REJECT
+        else:
+            action = target.on_oversize if error.cause is Cause.OVERSIZE else target.on_unreadable
+        return self._decision(action, error.cause, problem=error.problem)
+
+    def _judged(self, items: Sequence[Item], verdicts: Sequence[Verdict]) -> Decision:
+        reasons = self._plan.policy.reasons(items, verdicts)
+        action = self._plan.policy.conclude(reasons)
+        return self._decision(action, Cause.FLAGGED if reasons else Cause.CLEAN, reasons=reasons)
+
+    def _unavailable(self, items: Sequence[Item], error: ModeratorError) -> Decision:
+        """What becomes of a request whose moderator failed.
+
+        What it did judge and reject stays rejected. What it refuses to judge is the client's doing and no
+        outage: to let that pass would let anyone pass who attaches a broken image.
+        """
+        judged = self._judged([items[index] for index in error.known], list(error.known.values()))
+        if judged.action is Action.REJECT:
+            return judged
+        is_refused = isinstance(error, ModeratorRefused)
+        return self._decision(
+            Action.REJECT if is_refused else strictest((self._plan.on_error, judged.action)),
+            Cause.REFUSED if is_refused else Cause.UNAVAILABLE,
+            reasons=judged.reasons,
+            problem=f"{type(error).__name__}: {error.problem}",
+            retry_after=error.retry_after,
         )
-    return _Found(items, found.is_unmatched)
 
+    def _decision(self, action: Action, cause: Cause, **facts: Any) -> Decision:
+        """A decision on this; one that would allow says so if strikes and lists could not be asked."""
+        if self._store_problem is not None and action is Action.ALLOW:
+            action = strictest((action, self._plan.on_store_error))
+        return Decision(
+            action,
+            cause=cause,
+            rule=self._target.name if self._target else None,
+            mode=self._plan.mode,
+            subject=self._subject.hash if self._subject else None,
+            **facts,
+        )
 
-def _unscreened(plan: Plan, target: Target, error: RequestError) -> Decision:
-    """What becomes of a request that cannot be screened. Half a body is no policy's to allow, and the rule's word stands."""
-    if error.cause in (Cause.INCOMPLETE, Cause.SLOW, Cause.UNWANTED):
-        action = Action.REJECT
-    else:
-        action = target.on_oversize if error.cause is Cause.OVERSIZE else target.on_unreadable
-    return Decision(action, cause=error.cause, rule=target.name, mode=plan.mode, problem=error.problem)
+    def _record(self, decision: Decision, *, is_unmatched: bool) -> Record:
+        return Record(
+            decision,
+            self._plan.moderator,
+            model=self._verdicts[0].model if self._verdicts else "",
+            texts=sum(isinstance(item, Text) for item in self._asked),
+            images=sum(isinstance(item, Image) for item in self._asked),
+            latency=self._latency,
+            places=tuple(dict.fromkeys(self._place(reason.pointer) for reason in decision.reasons)),
+            unmatched=is_unmatched,
+            store_problem=self._store_problem,
+        )
 
-
-def _judged(plan: Plan, rule: str | None, items: Sequence[Item], verdicts: Sequence[Verdict]) -> Decision:
-    reasons = plan.policy.reasons(items, verdicts)
-    cause = Cause.FLAGGED if reasons else Cause.CLEAN
-    return Decision(plan.policy.conclude(reasons), reasons, cause=cause, rule=rule, mode=plan.mode)
-
-
-def _unavailable(plan: Plan, rule: str | None, items: Sequence[Item], error: ModeratorError) -> Decision:
-    """What becomes of a request whose moderator failed.
-
-    What it did judge and reject stays rejected. What it refuses to judge is the client's doing and no
-    outage: to let that pass would let anyone pass who attaches a broken image.
-    """
-    judged = _judged(plan, rule, [items[index] for index in error.known], list(error.known.values()))
-    if judged.action is Action.REJECT:
-        return judged
-    is_refused = isinstance(error, ModeratorRefused)
-    return Decision(
-        Action.REJECT if is_refused else strictest((plan.on_error, judged.action)),
-        judged.reasons,
-        cause=Cause.REFUSED if is_refused else Cause.UNAVAILABLE,
-        rule=rule,
-        mode=plan.mode,
-        problem=f"{type(error).__name__}: {error.problem}",
-        retry_after=error.retry_after,
-    )
+    def _place(self, pointer: str) -> str:
+        return self._target.places.mask(pointer) if self._target else pointer
 
 
 def _size(item: Item) -> int:
     return len(item.value) if isinstance(item, Text) else 0
-
-
-def _place(pointer: str, target: Target | None) -> str:
-    return target.places.mask(pointer) if target else pointer

@@ -10,13 +10,15 @@ import logging
 from typing import Final
 
 from prescreen.model import Cause, Record
+from prescreen.units import spelled
 
 logger: Final = logging.getLogger("prescreen")
 
 
 def log_decision(record: Record) -> None:
-    """INFO, or WARNING where the moderator failed or a request passed without being judged."""
-    is_notable = record.decision.degraded or record.decision.cause is Cause.UNAVAILABLE
+    """INFO, or WARNING where the moderator or the store failed or a request passed without being judged."""
+    decision = record.decision
+    is_notable = decision.degraded or decision.cause is Cause.UNAVAILABLE or record.store_problem is not None
     level = logging.WARNING if is_notable else logging.INFO
     if logger.isEnabledFor(level):
         logger.log(level, "%s", _sentence(record), extra={"prescreen": event(record)})
@@ -37,6 +39,10 @@ def event(record: Record) -> dict[str, object]:
         "problem": decision.problem,
         "degraded": decision.degraded,
         "unmatched": record.unmatched,
+        "subject": decision.subject,
+        "strikes": decision.standing.strikes if decision.standing else None,
+        "suspended_for": decision.standing.suspended_for if decision.standing else None,
+        "store_problem": record.store_problem,
         "moderator": record.moderator,
         "model": record.model,
         "texts": record.texts,
@@ -56,4 +62,8 @@ def _sentence(record: Record) -> str:
         said += f": {decision.cause.value}, {decision.problem}"
     if record.unmatched:
         said += " (nothing at the rule's places)"
+    if decision.standing and decision.standing.suspended_for and decision.cause is Cause.FLAGGED:
+        said += f"; its subject is suspended for {spelled(decision.standing.suspended_for)}"
+    if record.store_problem:
+        said += f"; without strikes and lists: {record.store_problem}"
     return f"{said} [{record.moderator}, {record.latency * 1000:.0f} ms, decision {decision.id}]"

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from prescreen.current import PASSAGE_KEY, Passage
 from prescreen.model import DECISION_KEY, Decision
 
 
 def decision_of(request: object) -> Decision | None:
-    """The Decision on this request; None where no rule matched it.
+    """The Decision on this request; None where no rule matched it, and where it is still to come (`timing="overlap"`).
 
     Takes an ASGI scope, a WSGI environ, or a request object that has either: Starlette's and
     FastAPI's `Request`, Flask's and Werkzeug's, Quart's, Django's, Litestar's, Falcon's.
     """
+    found = _found(request)
+    return found.decision if isinstance(found, Passage) else found
+
+
+async def settled_decision_of(request: object) -> Decision | None:
+    """The same, but waits for a decision that is still to come: for what a handler must not do before it."""
+    found = _found(request)
+    return await found.wait() if isinstance(found, Passage) else found
+
+
+def _found(request: object) -> Decision | Passage | None:
     for holder in _holders(request):
-        if isinstance(holder, Mapping) and isinstance(found := holder.get(DECISION_KEY), Decision):
-            return found
+        for key, kind in ((DECISION_KEY, Decision), (PASSAGE_KEY, Passage)):
+            if isinstance(holder, Mapping) and isinstance(found := holder.get(key), kind):
+                return found
     return None
 
 

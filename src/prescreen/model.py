@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from os import urandom
@@ -23,6 +23,7 @@ class Action(StrEnum):
 ActionName = Literal["allow", "flag", "reject"]
 BodyKind = Literal["json", "form", "text"]
 Unmatched = Literal["all", "pass", "reject"]
+Timing = Literal["before", "overlap"]
 ImagePolicy = Literal["moderate", "reject", "ignore"]
 
 
@@ -50,6 +51,7 @@ class Cause(StrEnum):
     LENGTH_REQUIRED = "length_required"
     SLOW = "slow"
     REFUSED = "refused"
+    SUSPENDED = "suspended"
     UNAVAILABLE = "unavailable"
 
 
@@ -60,7 +62,9 @@ class Head:
     `path` is percent-decoded, as the server gives it; `root_path` is the mount (ASGI `root_path`,
     WSGI `SCRIPT_NAME`); `query` is the raw query string; header names are lower-case. `has_body`
     is True where a body may follow, `has_coded_slash` where the path was sent with a `%2F` in it,
-    `is_websocket` where messages will follow that are no body.
+    `is_websocket` where messages will follow that are no body. `client` is the address of whoever
+    holds the connection, None for a Unix socket. `state` is the live ASGI scope or WSGI environ, where
+    the app's own middleware puts who the user is.
     """
 
     method: str
@@ -71,6 +75,8 @@ class Head:
     has_body: bool = True
     has_coded_slash: bool = False
     is_websocket: bool = False
+    client: str | None = field(default=None, compare=False)
+    state: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of the header `name` (lower-case), in order."""
@@ -133,12 +139,47 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """An end user, as a keyed hash of the app's own id for them; `previous` are the hashes under older secrets."""
+
+    hash: str
+    previous: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a subject stands: its strikes that still count, and how many of them suspend it.
+
+    `suspended_for` is in seconds from now, None for a subject that is not suspended;
+    `next_suspension` is how long the next one would last, in seconds. `is_warned` says that it is time to tell.
+    """
+
+    strikes: float = 0
+    limit: float = 0
+    suspended_for: float | None = None
+    next_suspension: float = 0.0
+    is_warned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """One strike, as `on_strike` and `on_suspend` are told of it. It holds no text and no user's name."""
+
+    subject: str
+    decision_id: str
+    categories: tuple[str, ...]
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """Our conclusion on one request (or on one `Screen.check`).
 
     `action` is what the policy says; in `Mode.MONITOR` it has no effect, so ask `is_rejected`.
     `rule` is the rule's `match`, None for a `Screen.check`. `problem` says what was wrong with a
     request that could not be screened, or names the moderator's error. `retry_after` is in seconds.
+    `subject` is the keyed hash of the end user, None for an anonymous one; `standing` how they stand after
+    this, None where no strikes are kept or nothing was held against them.
     """
 
     action: Action
@@ -149,6 +190,8 @@ class Decision:
     mode: Mode = Mode.ENFORCE
     problem: str | None = None
     retry_after: float | None = None
+    subject: str | None = None
+    standing: Standing | None = None
 
     @property
     def is_rejected(self) -> bool:
@@ -159,6 +202,11 @@ class Decision:
     def degraded(self) -> bool:
         """Whether the request passed although no moderator judged it."""
         return self.cause not in (Cause.CLEAN, Cause.FLAGGED) and not self.is_rejected
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether it was judged and let through: what a guarded client asks before it calls the model."""
+        return not self.is_rejected and (self.mode is Mode.MONITOR or not self.degraded)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -182,6 +230,7 @@ class Record:
     `texts` and `images` count what the moderator was asked, other readings of the same text included. `places` are
     the reasons' pointers with every name that the configuration does not itself contain masked as `*`, because a
     client chooses the names in its documents. `unmatched` says that a body had nothing at its rule's places.
+    `store_problem` says why strikes or lists could not be asked or kept.
     """
 
     decision: Decision
@@ -192,51 +241,4 @@ class Record:
     latency: float = 0.0
     places: tuple[str, ...] = ()
     unmatched: bool = False
-
-
-# The flow's wishes. A driver performs each and sends the answer named in its docstring.
-
-
-@dataclass(frozen=True, slots=True)
-class ReadBody:
-    """Read the whole body. Answer: bytes.
-
-    Throws Oversize past `limit` bytes, Slow after `timeout` seconds (None: no limit, and none on
-    WSGI, where the server sees to it), Incomplete, LengthRequired, ClientGone.
-    """
-
-    limit: int
-    timeout: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Moderate:
-    """Judge every item within `timeout` seconds. Answer: as many Verdicts, in the same order.
-
-    Throws ModeratorError.
-    """
-
-    items: Sequence[Item]
-    timeout: float
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Do this, which takes time in proportion to `size` bytes. Answer: what it returns. Throws what it raises.
-
-    `run` does no I/O. Where nothing else could happen meanwhile, as in an event loop, a large piece belongs in a thread.
-    """
-
-    run: Callable[[], object]
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Put the decision on record. Answer: None."""
-
-    record: Record
-
-
-Step = ReadBody | Work | Moderate | Report
-Answer = object
+    store_problem: str | None = None

@@ -11,8 +11,9 @@ from html import escape
 from typing import Final, Literal, get_args
 
 from prescreen.errors import ConfigError
-from prescreen.model import Action, Cause, Decision, Reason, Rejection
+from prescreen.model import Action, Cause, Decision, Reason, Rejection, Standing
 from prescreen.page import PAGE
+from prescreen.units import spelled
 from prescreen.wording import CATEGORIES, EXPLANATIONS, RESOURCES, SUPPORT, Explanation
 
 Format = Literal["problem", "openai", "html", "text", "negotiate"]
@@ -20,7 +21,7 @@ Format = Literal["problem", "openai", "html", "text", "negotiate"]
 # Clients retry these (the openai SDK does), and a rejection must not be retried.
 _RETRIED: Final = frozenset({408, 409, 425, 429})
 _DEFAULT_RETRY_AFTER: Final = 5  # seconds
-_LONGEST_RETRY_AFTER: Final = 86_400
+_LONGEST_RETRY_AFTER: Final = 366 * 86_400
 _HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _FRAMING: Final = frozenset({"content-length", "content-type", "transfer-encoding", "connection"})
@@ -32,8 +33,8 @@ class Rejections:
 
     `status` and `title` are for flagged requests; other causes (unreadable, too large, moderator
     unavailable) have their own. `wording` gives plain words per category and overrides ours.
-    `resources` is shown beside self-harm categories; "" for none. `headers` go onto every
-    rejection. `show_scores` adds the moderator's scores to `problem` bodies.
+    `resources` is shown beside self-harm categories; "" for none. `suspended` is what a suspended subject
+    reads, with "{wait}" for how long. `headers` go onto every rejection. `show_scores` adds the moderator's scores to `problem` bodies.
 
     Raises ConfigError.
     """
@@ -44,6 +45,7 @@ class Rejections:
     title: str = EXPLANATIONS[Cause.FLAGGED].title
     wording: Mapping[str, str] = field(default_factory=dict)
     resources: str = RESOURCES
+    suspended: str = EXPLANATIONS[Cause.SUSPENDED].detail
     headers: Mapping[str, str] = field(default_factory=dict)
     show_scores: bool = False
 
@@ -58,7 +60,7 @@ class Rejections:
             )
         if not isinstance(self.show_scores, bool):
             raise ConfigError("show_scores", f"{self.show_scores!r} is neither true nor false")
-        for key in ("title", "resources"):
+        for key in ("title", "resources", "suspended"):
             if not isinstance(getattr(self, key), str):
                 raise ConfigError(key, f"{getattr(self, key)!r} is not text")
         object.__setattr__(self, "wording", _texts("wording", self.wording))
@@ -73,7 +75,7 @@ class Rejections:
         headers = {"content-type": media_type, "content-length": str(len(body)), **_HEADERS, **self.headers}
         if self.format == "negotiate":
             headers["vary"] = "accept"
-        if answer.status == 503:
+        if decision.cause in (Cause.UNAVAILABLE, Cause.SUSPENDED):
             headers["retry-after"] = str(_whole_seconds(decision.retry_after))
         return Rejection(answer.status, headers, body)
 
@@ -93,7 +95,9 @@ class Rejections:
         if decision.cause is Cause.FLAGGED:
             named = dict.fromkeys(self.words(reason.category) for reason in _grounds(decision))
             detail = self.support(decision) or answer.detail.format(categories=_enumerate(list(named)))
-            return replace(answer, status=self.status, title=self.title, detail=detail)
+            return replace(answer, status=self.status, title=self.title, detail=detail + _warning(decision.standing))
+        if decision.cause is Cause.SUSPENDED:
+            return replace(answer, detail=self.suspended.replace("{wait}", spelled(decision.retry_after or 0)))
         problem = decision.problem or "It could not be screened"
         return replace(answer, detail=answer.detail.format(problem=problem[:1].upper() + problem[1:]))
 
@@ -103,6 +107,17 @@ def _whole_seconds(retry_after: float | None) -> int:
     if retry_after is None or not 0 < retry_after < _LONGEST_RETRY_AFTER:
         return _DEFAULT_RETRY_AFTER
     return math.ceil(retry_after)
+
+
+def _warning(standing: Standing | None) -> str:
+    """What strikes have done to the sender, or what the next ones will do."""
+    if standing is None or not standing.is_warned:
+        return ""
+    if standing.suspended_for is not None:
+        return f" Because this has happened before, you cannot send messages for {spelled(standing.suspended_for)}."
+    left = math.ceil(standing.limit - standing.strikes)
+    times = "once more" if left <= 1 else f"{left} more times"
+    return f" If this happens {times}, you will not be able to send messages for {spelled(standing.next_suspension)}."
 
 
 def _grounds(decision: Decision) -> list[Reason]:
@@ -148,7 +163,15 @@ def _problem(look: Rejections, decision: Decision, answer: Explanation) -> str:
     }
     if decision.cause is Cause.FLAGGED:
         members["categories"] = [_category(look, reason) for reason in _grounds(decision)]
+    if decision.standing is not None and decision.standing.is_warned:
+        members["strikes"] = _strikes(decision.standing)
     return json.dumps(members)
+
+
+def _strikes(standing: Standing) -> dict[str, object]:
+    if standing.suspended_for is None:
+        return {"count": standing.strikes, "limit": standing.limit}
+    return {"suspended_seconds": math.ceil(standing.suspended_for)}
 
 
 def _category(look: Rejections, reason: Reason) -> dict[str, object]:

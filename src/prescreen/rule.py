@@ -9,7 +9,7 @@ from typing import Final, TypeVar, get_args
 from urllib.parse import unquote
 
 from prescreen.errors import ConfigError
-from prescreen.model import Action, ActionName, BodyKind, ImagePolicy, Unmatched
+from prescreen.model import Action, ActionName, BodyKind, ImagePolicy, Timing, Unmatched
 from prescreen.units import action, size
 
 T = TypeVar("T")
@@ -46,6 +46,9 @@ class Rule:
     passed, or rejected. With `keys`, member names inside a place are texts, too (None: only where everything is
     read). `join` also judges all texts of a request as one. `images` says what becomes of images.
 
+    With `timing="overlap"` (ASGI only) the handler starts while the moderator judges; nothing that it answers
+    leaves before the verdict, nor does a call by a client of `prescreen.openai`, and a rejection cancels it.
+
     `on_unreadable` and `on_oversize` say what becomes of a request that cannot be screened;
     `max_body` is in bytes or like "64KiB", None for the screen's own limit. Four exceptions for honest
     clients: `decode_content` takes JSON in gzip (for apps that unpack it), `allow_preamble` a few lines of prose before the first
@@ -65,6 +68,7 @@ class Rule:
     join: bool = False
     images: ImagePolicy = "moderate"
     on_unmatched: Unmatched = "all"
+    timing: Timing = "before"
     on_unreadable: Action | ActionName = Action.REJECT
     on_oversize: Action | ActionName = Action.REJECT
     max_body: int | str | None = None
@@ -89,6 +93,7 @@ class Rule:
         _refuse_other("keys", self.keys, (True, False, None))
         _refuse_other("images", self.images, get_args(ImagePolicy))
         _refuse_other("on_unmatched", self.on_unmatched, get_args(Unmatched))
+        _refuse_other("timing", self.timing, get_args(Timing))
         if self.max_body is not None:
             put(self, "max_body", _read("max_body", self.max_body, size))
         methods, template = _parse(self.match)
@@ -117,6 +122,7 @@ class Rule:
             if getattr(self, key) and not names:
                 raise ConfigError(key, f"it does nothing in a rule without {place}")
         told = [key for key in ("keys", "join", *SWITCHES) if getattr(self, key)]
+        told += ["timing"] if self.timing != "before" else []
         if self.exempt and told:
             raise ConfigError(told[0], "an exempt rule reads nothing")
 

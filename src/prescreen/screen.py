@@ -13,33 +13,22 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 from prescreen.document import Limits
 from prescreen.drive import drive, drive_sync
 from prescreen.errors import ConfigError, raised_at
-from prescreen.flow import Flow, Plan, screen_items, screen_request
+from prescreen.flow import DENIED, Flow, Plan, screen_items, screen_request
 from prescreen.fold import prepare
 from prescreen.log import log_decision
 from prescreen.match import RuleSet
-from prescreen.model import (
-    Action,
-    ActionName,
-    Answer,
-    Decision,
-    Head,
-    Image,
-    Item,
-    Mode,
-    ModeName,
-    Moderate,
-    Rejection,
-    Report,
-    Step,
-    Text,
-    Work,
-)
+from prescreen.model import Action, ActionName, Decision, Head, Image, Item, Mode, ModeName, Rejection, Subject, Text
 from prescreen.moderators import BUILT_IN, AnyModerator, Bound, bind, build
-from prescreen.moderators.call import moderate, moderate_sync, workers
+from prescreen.moderators.call import moderate, moderate_sync
+from prescreen.people import People
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections, is_token
 from prescreen.rule import Rule
+from prescreen.steps import AddStrike, Answer, LookUp, Moderate, Recall, Report, Step, Work
+from prescreen.stores import Store
+from prescreen.strikes import Strikes
 from prescreen.target import Targets
+from prescreen.threads import workers
 from prescreen.watch import Watch
 
 if TYPE_CHECKING:
@@ -66,6 +55,14 @@ class ScreenOptions(TypedDict, total=False):
     deadline: float | str
     receive_timeout: float | str
     limits: Limits | Mapping[str, int | str]
+    subject: str | Callable[[Head], str | None] | Sequence[str | Callable[[Head], str | None]]
+    trusted_proxies: Sequence[str]
+    secret: str | None
+    previous_secrets: Sequence[str]
+    strikes: Strikes | Mapping[str, Any] | None
+    store: str | Store
+    on_store_error: Action | ActionName
+    lists: bool | None
 
 
 class Screen:
@@ -83,6 +80,7 @@ class Screen:
             if self.moderator.categories is not None:
                 self.settings.policy.check_categories(self.moderator.categories)
             self.rules: Final = self._active_rules()
+            self.people: Final = self._people()
             self.plan: Final = self._plan()
             self._watch: Final = Watch(self.rules.rules)
             self._reject: Final = _rejecter(self.settings.rejection)
@@ -93,24 +91,46 @@ class Screen:
     def __repr__(self) -> str:
         return f"Screen(rules={len(self.settings.rules)}, moderator={self.moderator.name!r}, mode={self.settings.mode})"
 
-    async def check(self, text: str | Sequence[Item]) -> Decision:
-        """The decision on a text (or on Texts and Images) that comes from no request."""
-        return await drive(self.check_flow(text), self.perform)
+    async def check(self, text: str | Sequence[Item], *, subject: str | Subject | None = None) -> Decision:
+        """The decision on a text (or on Texts and Images) that comes from no request.
 
-    def check_sync(self, text: str | Sequence[Item]) -> Decision:
+        `subject` is the app's own id of whoever wrote it, None for nobody: a strike is theirs.
+        """
+        return await drive(self.check_flow(text, subject), self.perform)
+
+    def check_sync(self, text: str | Sequence[Item], *, subject: str | Subject | None = None) -> Decision:
         """The same, blocking; for code that runs in no event loop."""
-        return drive_sync(self.check_flow(text), self.perform_sync)
+        return drive_sync(self.check_flow(text, subject), self.perform_sync)
 
-    def check_flow(self, text: str | Sequence[Item]) -> Flow[Decision]:
+    def subject(self, identifier: str) -> str:
+        """The keyed hash of an end user by the app's own id: what decisions, strikes and model calls carry.
+
+        Raises ConfigError where there is no secret.
+        """
+        return self.people.subject(identifier).hash
+
+    def check_flow(self, text: str | Sequence[Item], subject: str | Subject | None = None) -> Flow[Decision]:
         """The flow behind `check`."""
         items = [Text("", text)] if isinstance(text, str) else text
         if not isinstance(items, Sequence) or not all(isinstance(item, Text | Image) for item in items):
             raise TypeError("check takes a str, or a list of Text and Image")
-        return screen_items(self.plan, () if self.settings.mode is Mode.OFF else items)
+        whose = self.people.subject(subject) if isinstance(subject, str) else subject
+        if self.settings.mode is Mode.OFF:
+            items, whose = (), None
+        return screen_items(self.plan, items, whose)
 
     def request_flow(self, rules: tuple[Rule, ...], head: Head) -> Flow[Decision]:
         """The flow that screens a request by `rules`; the caller's driver performs `ReadBody`."""
         return screen_request(self.plan, rules, head)
+
+    def overlaps(self, rules: tuple[Rule, ...]) -> bool:
+        """Whether the handler may run while these rules' request is judged."""
+        return self.plan.targets.of(rules).overlaps
+
+    def subject_of(self, head: Head) -> str | None:
+        """The keyed hash of whoever sent a request; None for an anonymous one."""
+        found = self.plan.find_subject(head) if self.plan.find_subject else None
+        return found.hash if found else None
 
     def rejection(self, decision: Decision, accept: str = "") -> Rejection:
         """The answer for a decision that rejects; `accept` is the request's Accept header."""
@@ -130,6 +150,8 @@ class Screen:
         """Perform any step but ReadBody, awaiting."""
         if isinstance(step, Moderate):
             return await moderate(self.moderator, step)
+        if isinstance(step, Recall | AddStrike | LookUp):
+            return await self.people.perform(step)
         if isinstance(step, Work) and step.size > _LARGE:
             from anyio import to_thread
 
@@ -140,6 +162,8 @@ class Screen:
         """Perform any step but ReadBody, blocking."""
         if isinstance(step, Moderate):
             return moderate_sync(self.moderator, step)
+        if isinstance(step, Recall | AddStrike | LookUp):
+            return self.people.perform_sync(step)
         return self._done(step)
 
     def _done(self, step: Step) -> Answer:
@@ -155,6 +179,12 @@ class Screen:
         compiled = RuleSet(self.settings.rules)
         return RuleSet(()) if self.settings.mode is Mode.OFF else compiled
 
+    def _people(self) -> People:
+        strikes, known = self.settings.strikes, self.moderator.categories
+        if strikes is not None and known is not None:
+            strikes.check_categories({*known, DENIED})
+        return People(self.settings)
+
     def _plan(self) -> Plan:
         found = self.settings
         return Plan(
@@ -167,6 +197,10 @@ class Screen:
             receive_timeout=found.receive_timeout,
             moderator=self.moderator.name,
             longest=self.moderator.max_characters,
+            find_subject=self.people.find_subject,
+            strikes=found.strikes,
+            has_lists=self.people.lists is not None,
+            on_store_error=found.on_store_error,
         )
 
 

@@ -30,6 +30,7 @@ class Target:
     accepts: Accepts
     has_query: bool
     join: bool
+    overlaps: bool
     on_unreadable: Action
     on_oversize: Action
 
@@ -56,6 +57,7 @@ class Targets:
             accepts=self._accepts(rules),
             has_query=len(rules) > 1 or rules[0].reads_query,
             join=any(rule.join for rule in rules),
+            overlaps=all(rule.timing == "overlap" for rule in rules),
             on_unreadable=strictest(Action(rule.on_unreadable) for rule in rules),
             on_oversize=strictest(Action(rule.on_oversize) for rule in rules),
         )

@@ -22,6 +22,7 @@ CATEGORIES: Final = {
     "violence": "violence",
     "violence/graphic": "graphic violence",
     "unspecified": "content that our moderation does not accept",
+    "denied": "a text that we do not accept",
 }
 """Plain words for OpenAI's thirteen categories, and for a flag that comes without one."""
 
@@ -69,6 +70,12 @@ EXPLANATIONS: Final = {
         "A part of it, such as an image, could not be looked at. Please change it and try again.",
         "content_not_checkable",
     ),
+    Cause.SUSPENDED: Explanation(
+        403,
+        "You cannot send messages for now",
+        "Several of your messages were not accepted. You can send messages again in {wait}.",
+        "suspended",
+    ),
     Cause.UNAVAILABLE: Explanation(
         503,
         "Your message could not be checked",
@@ -78,3 +85,9 @@ EXPLANATIONS: Final = {
         "api_error",
     ),
 }
+
+
+def is_self_harm(category: str) -> bool:
+    """Whether a category, however a provider writes it, is about people who may harm themselves."""
+    letters = "".join(letter for letter in category.casefold() if letter.isalpha())
+    return "selfharm" in letters or "suicide" in letters

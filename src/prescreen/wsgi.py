@@ -14,12 +14,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
+from prescreen.current import Passage, followed, mark, passing
 from prescreen.drive import drive_sync
-from prescreen.errors import Incomplete, LengthRequired, Oversize, Unreadable
+from prescreen.errors import ConfigError, Incomplete, LengthRequired, Oversize, Unreadable
 from prescreen.match import choose
-from prescreen.model import DECISION_KEY, Answer, Decision, Head, ReadBody, Step
+from prescreen.model import Decision, Head
 from prescreen.routes import announce
 from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
+from prescreen.steps import Answer, ReadBody, Step
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -48,6 +50,9 @@ class ModerationMiddleware:
     ) -> None:
         self.app: Final = app
         self.screen: Final = screen_from(screen, config, options)
+        for index, rule in enumerate(self.screen.settings.rules):
+            if rule.timing == "overlap":
+                raise ConfigError(f"rules[{index}].timing", "'overlap' needs ASGI; on WSGI, write 'before'")
         self._is_announced = False
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -69,10 +74,13 @@ class ModerationMiddleware:
         if decision.is_rejected:
             return self._reject(decision, head, incoming, start_response)
         incoming.hand_on(environ)
-        environ[DECISION_KEY] = decision
+        passage = Passage(decision.subject, decision)
+        mark(environ, passage)
         # What a second middleware will find: the head as it is now, with its framing made plain.
         environ[SCREENED_KEY] = Screened(self.screen, rules, _head(environ, root, path), environ.get("wsgi.input"))
-        return self.app(environ, start_response)
+        with passing(passage):
+            response = self.app(environ, start_response)
+        return followed(response, passage, is_made=_is_made(response, environ))
 
     def _perform(self, incoming: _Incoming, step: Step) -> Answer:
         return incoming.read(step) if isinstance(step, ReadBody) else self.screen.perform_sync(step)
@@ -186,6 +194,12 @@ class _Chain(io.RawIOBase):
         return len(chunk)
 
 
+def _is_made(response: object, environ: Environ) -> bool:
+    """Whether nothing of the app's runs any more when the server goes through its response: a list, or a file."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    return isinstance(response, list | tuple) or (isinstance(wrapper, type) and isinstance(response, wrapper))
+
+
 def _head(environ: Environ, root: str, path: str) -> Head:
     headers = tuple(_headers(environ))
     names = {name for name, _ in headers}
@@ -202,6 +216,8 @@ def _head(environ: Environ, root: str, path: str) -> Head:
         or not str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).startswith("HTTP/1"),
         has_coded_slash="%2f" in str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").lower(),
         is_websocket=is_websocket,
+        client=environ.get("REMOTE_ADDR") or None,
+        state=environ,
     )
 
 

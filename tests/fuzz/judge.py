@@ -13,7 +13,8 @@ from fuzz.case import PLACES, Case, Place, Reading
 from fuzz.oracle import Oracle
 from prescreen import Image, Screen, Text, Verdict
 from prescreen.drive import drive_sync
-from prescreen.model import Answer, Decision, Head, Moderate, ReadBody, Step
+from prescreen.model import Decision, Head
+from prescreen.steps import Answer, Moderate, ReadBody, Step
 
 ORACLES: Final = [*asgi_oracles.ORACLES, *wsgi_oracles.ORACLES, *falcon_oracles.ORACLES]
 ENOUGH: Final = 4

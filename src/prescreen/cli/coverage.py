@@ -11,10 +11,11 @@ from typing import Any, Final
 from prescreen.cli.bodies import Operation, Probe
 from prescreen.document import Limits
 from prescreen.drive import drive_sync
-from prescreen.model import Answer, BodyKind, Head, Image, Item, Moderate, ReadBody, Report, Step, Work
+from prescreen.model import BodyKind, Head, Image, Item
 from prescreen.routes import exemption
 from prescreen.rule import Rule
 from prescreen.screen import Screen
+from prescreen.steps import Answer, Moderate, ReadBody, Report, Step, Work
 
 UNDESCRIBED: Final = "(a body that nothing describes)"
 TOO_MUCH: Final = "(more places than can be listed)"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prescreen.drive import drive_sync
-from prescreen.model import Answer, Decision, Head, Item, Moderate, ReadBody, Step, Verdict
+from prescreen.model import Decision, Head, Item, Verdict
 from prescreen.screen import Screen
+from prescreen.steps import Answer, Moderate, ReadBody, Step
 
 
 class Trial:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from prescreen.errors import ModeratorBusy, ModeratorTimeout
-from prescreen.model import Moderate, Verdict
+from prescreen.model import Verdict
 from prescreen.moderators import Bound, translated, verified
-
-if TYPE_CHECKING:
-    from anyio import CapacityLimiter
-    from anyio.lowlevel import RunVar
+from prescreen.steps import Moderate
+from prescreen.threads import limiter
 
 _THREADS: Final = 40  # for `def` moderators, per event loop; apart from the framework's own
 
@@ -108,30 +104,9 @@ async def _in_thread(call: Callable[[], object]) -> object:
             thread.has_ended = True
 
     try:
-        (result,) = await to_thread.run_sync(run, abandon_on_cancel=True, limiter=_limiter("moderators", _THREADS))
+        (result,) = await to_thread.run_sync(run, abandon_on_cancel=True, limiter=limiter("moderators", _THREADS))
     except BaseException:
         if thread.has_started:
             _left_behind.add(thread)
         raise
     return result
-
-
-def workers() -> CapacityLimiter:
-    """The threads of this event loop for work that waits for nothing: neither ours that wait, nor the app's."""
-    return _limiter("workers", os.cpu_count() or 1)
-
-
-def _limiter(name: str, threads: int) -> CapacityLimiter:
-    from anyio import CapacityLimiter
-
-    found = _limiters(name).get(None)
-    if found is None:
-        _limiters(name).set(found := CapacityLimiter(threads))
-    return found
-
-
-@cache
-def _limiters(name: str) -> RunVar[CapacityLimiter]:
-    from anyio.lowlevel import RunVar
-
-    return RunVar(f"prescreen.{name}")

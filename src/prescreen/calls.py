@@ -1,0 +1,100 @@
+"""What a call of the OpenAI SDK is about to send to a model: which endpoint, which texts and images.
+
+Whoever writes a call is the app, not the public, so its structure is trusted; what is in it is not.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from prescreen.errors import NotScreened
+from prescreen.model import Image, Item
+from prescreen.paths.query import Node
+from prescreen.paths.walk import Walk
+
+_INPUTS: Final[Mapping[str, Sequence[str]]] = {
+    "chat/completions": ("messages", "prediction"),
+    "responses": ("input", "instructions", "prompt"),
+    "responses/compact": ("input", "instructions"),
+    "images/generations": ("prompt",),
+    "images/edits": ("prompt",),
+    "images/variations": (),
+    "audio/speech": ("input", "instructions"),
+    "videos": ("prompt",),
+    "videos/edits": ("prompt",),
+    "videos/extensions": ("prompt",),
+    "completions": ("prompt", "suffix"),
+}
+"""By endpoint, the members of a call's body that the model reads as its input. The longest names first."""
+
+# What messages and items say of themselves, as OpenAI's API reference has it: not what anyone said.
+_STRUCTURE: Final = frozenset(
+    ["role", "id", "call_id", "tool_call_id", "item_id", "status", "phase", "encrypted_content", "prompt_cache_key"]
+)
+_TYPES: Final = frozenset({"image_url", "input_image", "text", "input_text", "output_text"})  # those that a Walk knows
+_UNSEEN: Final = frozenset({"file", "file_id", "file_data", "file_url", "input_audio", "audio"})
+_FORMATS: Final = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": "gif"}
+
+
+def endpoint(options: Any) -> str | None:
+    """The endpoint of a call to a model, without the slash before it; None for any other request."""
+    path = urlsplit(options.url).path.strip("/")
+    if options.method.lower() != "post":
+        return None
+    return next((name for name in _INPUTS if path == name or path.endswith(f"/{name}")), None)
+
+
+def items(options: Any) -> list[Item]:
+    """The texts and images that a call would send to a model, each once; none for any other request.
+
+    Raises NotScreened for what cannot be looked at: files and sound, and a body that is no JSON object.
+    """
+    name = endpoint(options)
+    if name is None:
+        return []
+    if options.content is not None or not isinstance(options.json_data, Mapping | None):
+        raise NotScreened("the body of this call is no JSON object that a guard could look into")
+    body = {**(options.json_data or {}), **(options.extra_json or {})}
+    walk = Walk(None, overlaps=False, with_links=True)
+    nodes: list[Node] = [(_said(body[key]), (None, key)) for key in _INPUTS[name] if key in body]
+    return list(dict.fromkeys((*walk.inside(nodes), *_uploads(options.files))))
+
+
+def _said(value: Any) -> Any:
+    """The value without what is only structure."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if key in _UNSEEN and value[key] is not None:
+                raise NotScreened(f"this call holds {key!r}, which no moderator can look at")
+        return {key: _said(each) for key, each in value.items() if key not in _STRUCTURE and not _is_type(key, each)}
+    if isinstance(value, list | tuple):
+        return [_said(each) for each in value]
+    return value
+
+
+def _is_type(key: str, value: object) -> bool:
+    return key == "type" and value not in _TYPES
+
+
+def _uploads(files: Any) -> Iterator[Image]:
+    """The images of an upload. What else it may be, nobody can look at."""
+    pairs = files.items() if isinstance(files, Mapping) else files or ()
+    for name, upload in pairs:
+        data = _bytes(upload[1] if isinstance(upload, tuple) else upload)
+        kind = next((kind for start, kind in _FORMATS.items() if data.startswith(start)), None)
+        if kind is None:
+            raise NotScreened(f"the upload {name!r} of this call is no image that a moderator can look at")
+        yield Image(f"/{name}", f"data:image/{kind};base64,{b64encode(data).decode()}")
+
+
+def _bytes(content: Any) -> bytes:
+    """What an upload holds; a file is left where it was."""
+    if isinstance(content, bytes | bytearray):
+        return bytes(content)
+    at = content.tell()
+    data: bytes = content.read()
+    content.seek(at)
+    return data

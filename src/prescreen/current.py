@@ -1,0 +1,134 @@
+"""The request that is being handled, as far as prescreen knows of it, for whatever the handler calls.
+
+It goes with the context (PEP 567): into the tasks and worker threads that a handler starts, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Event, get_ident
+from typing import TYPE_CHECKING, Any, Final
+
+from prescreen.errors import NotScreened
+from prescreen.model import DECISION_KEY, Decision
+
+if TYPE_CHECKING:
+    import anyio
+
+PASSAGE_KEY: Final = "prescreen.passage"
+"""Where the Passage lies in an ASGI scope while the decision is still to come."""
+
+
+class Passage:
+    """A request on its way to the handler or in it, and the decision on it, which may still be to come.
+
+    `subject` is the keyed hash of the end user, None for an anonymous one.
+    """
+
+    def __init__(self, subject: str | None, decision: Decision | None = None) -> None:
+        self.subject = subject
+        self.decision = decision
+        self._settled = Event()
+        self._waiter: anyio.Event | None = None
+        self._thread = get_ident()
+        if decision is not None:
+            self._settled.set()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no decision is to come any more."""
+        return self._settled.is_set()
+
+    def settle(self, decision: Decision | None) -> None:
+        """The decision; None where there will be none. Called in the event loop that the request is handled in."""
+        self.decision = decision
+        self._settled.set()
+        if self._waiter is not None:
+            self._waiter.set()
+
+    async def wait(self) -> Decision | None:
+        """The decision, once it is there; None where there will be none."""
+        from anyio import Event as AsyncEvent
+        from anyio import to_thread
+
+        if self._settled.is_set():
+            return self.decision
+        if get_ident() != self._thread:  # another thread has its own event loop
+            await to_thread.run_sync(self._settled.wait, abandon_on_cancel=True)
+        else:
+            self._waiter = self._waiter or AsyncEvent()
+            await self._waiter.wait()
+        return self.decision
+
+    def wait_sync(self) -> Decision | None:
+        """The same, blocking. Raises NotScreened where nothing could go on meanwhile."""
+        if not self._settled.is_set() and get_ident() == self._thread:
+            raise NotScreened("a blocking client cannot wait for the verdict in the event loop; use AsyncOpenAI")
+        self._settled.wait()
+        return self.decision
+
+
+def mark(holder: MutableMapping[str, Any], passage: Passage) -> None:
+    """Leave the decision in an ASGI scope or a WSGI environ; what it will be asked for there, where it is still to come."""
+    if passage.decision is not None:
+        holder[DECISION_KEY] = passage.decision
+    else:
+        holder[PASSAGE_KEY] = passage
+
+
+_passage: Final[ContextVar[Passage | None]] = ContextVar("prescreen.passage", default=None)
+
+
+def current() -> Passage | None:
+    """The request that is being handled; None where no rule is about it, and outside of requests."""
+    return _passage.get()
+
+
+@contextmanager
+def passing(passage: Passage) -> Iterator[None]:
+    """What is called inside belongs to that request."""
+    token = _passage.set(passage)
+    try:
+        yield
+    finally:
+        _passage.reset(token)
+
+
+class _Follows:
+    responses = False
+
+
+def follow_responses() -> None:
+    """From now on, what makes a WSGI response piece by piece belongs to its request: somebody will ask for that."""
+    _Follows.responses = True
+
+
+def followed(response: Iterable[bytes], passage: Passage, *, is_made: bool) -> Iterable[bytes]:
+    """The response, inside its request; the very same where nobody asks, or where nothing of the app's is left to run."""
+    return Passed(response, passage) if _Follows.responses and not is_made else response
+
+
+class Passed(Iterator[bytes]):
+    """A WSGI response whose pieces are made inside its request, whichever thread asks for them."""
+
+    def __init__(self, response: Iterable[bytes], passage: Passage) -> None:
+        self._response, self._passage = response, passage
+        self._pieces: Iterator[bytes] | None = None
+
+    def __iter__(self) -> Passed:
+        return self
+
+    def __next__(self) -> bytes:
+        with passing(self._passage):
+            if self._pieces is None:
+                self._pieces = iter(self._response)
+            return next(self._pieces)
+
+    def close(self) -> None:
+        """PEP 3333: called by the server when the response is over."""
+        close: Callable[[], None] | None = getattr(self._response, "close", None)
+        if close is not None:
+            with passing(self._passage):
+                close()

@@ -1,0 +1,153 @@
+"""OpenAI's clients, with the end user's identifier on every model call and, if you like, a guard before it.
+
+    from prescreen.openai import AsyncOpenAI, OpenAI
+
+    client = AsyncOpenAI()                      # attribution alone
+    client = AsyncOpenAI(guard="screened")      # no call without a request that was screened and passed
+    client = AsyncOpenAI(guard="text", screen=screen)   # judges what it sends, wherever it is called from
+
+They are the official classes and take what those take. What is added happens where the SDK prepares the options of
+a request, so it holds for streaming, raw responses, parsing helpers and clients made by `with_options`. It does not hold
+for WebSocket sessions (`realtime`, `responses.connect`), which are no requests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
+
+import openai
+
+from prescreen.calls import endpoint, items
+from prescreen.current import Passage, current, follow_responses
+from prescreen.errors import ConfigError, ContentRejected, NotScreened
+from prescreen.model import Decision, Subject
+from prescreen.screen import Screen
+
+if TYPE_CHECKING:
+    from openai._models import FinalRequestOptions
+
+Guard = Literal["screened", "text"]
+
+CONFIG: Final = "PRESCREEN_CONFIG"
+"""The variable that names the configuration of `guard="text"` where no screen is given."""
+
+follow_responses()
+
+_ATTRIBUTED: Final = ("chat/completions", "responses")
+_IDENTIFIER: Final = "safety_identifier"
+
+
+class _Guarded:
+    """What both clients add; `guard` and `screen` are as in `OpenAI`."""
+
+    guard: Guard | None
+    screen: Screen | None
+
+    def _guard(self, guard: Guard | None, screen: Screen | None) -> None:
+        if guard is not None and guard not in get_args(Guard):
+            raise ConfigError("guard", f"{guard!r} is not one of {', '.join(map(repr, get_args(Guard)))}")
+        self.guard = guard
+        self.screen = _configured() if guard == "text" and screen is None else screen
+
+    def _copying(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        extra = {"guard": self.guard, "screen": self.screen, **(options.get("_extra_kwargs") or {})}
+        return {**options, "_extra_kwargs": extra}
+
+    def _check_passage(self, options: FinalRequestOptions, decision: Decision | None, *, is_pending: bool) -> None:
+        """Raise NotScreened where the request at hand does not bear a call."""
+        if is_pending and (decision is None or decision.is_rejected):
+            raise NotScreened("the request that this call belongs to was rejected")
+        if self.guard == "screened" and endpoint(options) is not None:
+            if decision is None:
+                raise NotScreened("no request that a rule is about is being handled, and guard='screened' asks for one")
+            if not decision.has_passed:
+                raise NotScreened(f"the request that this call belongs to has not passed ({decision.cause.value})")
+
+
+class OpenAI(_Guarded, openai.OpenAI):
+    """`openai.OpenAI`, with `safety_identifier` set to the subject of the request being handled, unless the caller sets one.
+
+    `guard="screened"`: a call to a model raises NotScreened unless the request being handled was screened and passed.
+    `guard="text"`: its input is judged first, by `screen` (None: one made from the file that PRESCREEN_CONFIG names), and
+    ContentRejected raised where the policy rejects it. Under `timing="overlap"` every call waits for the verdict.
+
+    Raises ConfigError for a guard that it does not know, and for one without a screen.
+    """
+
+    def __init__(self, *args: Any, guard: Guard | None = None, screen: Screen | None = None, **options: Any) -> None:
+        self._guard(guard, screen)
+        super().__init__(*args, **options)
+
+    def copy(self, **options: Any) -> Self:
+        """As the SDK's; the guard goes along."""
+        return super().copy(**self._copying(options))
+
+    with_options = copy
+
+    def _prepare_options(self, options: FinalRequestOptions) -> FinalRequestOptions:
+        passage = current()
+        is_pending = passage is not None and not passage.is_settled
+        decision = passage.wait_sync() if passage else None
+        self._check_passage(options, decision, is_pending=is_pending)
+        if self.guard == "text" and self.screen is not None and (found := items(options)):
+            _raise_rejected(self.screen.check_sync(found, subject=_subject(passage)))
+        return super()._prepare_options(_attributed(options, passage))
+
+
+class AsyncOpenAI(_Guarded, openai.AsyncOpenAI):
+    """`openai.AsyncOpenAI`, with what `OpenAI` here adds."""
+
+    def __init__(self, *args: Any, guard: Guard | None = None, screen: Screen | None = None, **options: Any) -> None:
+        self._guard(guard, screen)
+        super().__init__(*args, **options)
+
+    def copy(self, **options: Any) -> Self:
+        """As the SDK's; the guard goes along."""
+        return super().copy(**self._copying(options))
+
+    with_options = copy
+
+    async def _prepare_options(self, options: FinalRequestOptions) -> FinalRequestOptions:
+        passage = current()
+        is_pending = passage is not None and not passage.is_settled
+        decision = await passage.wait() if passage else None
+        self._check_passage(options, decision, is_pending=is_pending)
+        if self.guard == "text" and self.screen is not None and (found := items(options)):
+            _raise_rejected(await self.screen.check(found, subject=_subject(passage)))
+        return await super()._prepare_options(_attributed(options, passage))
+
+
+def _attributed(options: FinalRequestOptions, passage: Passage | None) -> FinalRequestOptions:
+    """The options of a call with its end user's identifier, where there is one and the caller has set none."""
+    body = options.json_data
+    if passage is None or passage.subject is None or endpoint(options) not in _ATTRIBUTED or not isinstance(body, dict):
+        return options
+    if _IDENTIFIER not in body and _IDENTIFIER not in (options.extra_json or {}):
+        options.json_data = {**body, _IDENTIFIER: passage.subject}
+    return options
+
+
+def _subject(passage: Passage | None) -> Subject | None:
+    return Subject(passage.subject) if passage is not None and passage.subject is not None else None
+
+
+def _raise_rejected(decision: Decision) -> None:
+    if decision.is_rejected:
+        raise ContentRejected(decision)
+
+
+@cache
+def _screen(config: str) -> Screen:
+    return Screen(config)
+
+
+def _configured() -> Screen:
+    config = os.environ.get(CONFIG)
+    if not config:
+        raise ConfigError(
+            "screen", f"guard='text' judges with a screen: give it one, or name a configuration in {CONFIG}"
+        )
+    return _screen(config)
