@@ -140,7 +140,7 @@ def test_every_request_error_has_a_cause_of_its_own() -> None:
     kinds: list[Any] = TREE[errors.RequestError]
     causes = [kind.cause for kind in kinds]
     assert len(set(causes)) == len(kinds)
-    assert set(causes) == set(Cause) - {Cause.CLEAN, Cause.FLAGGED, Cause.REFUSED, Cause.UNAVAILABLE}
+    assert set(causes) == set(Cause) - {Cause.CLEAN, Cause.FLAGGED, Cause.REFUSED, Cause.SUSPENDED, Cause.UNAVAILABLE}
     assert all(kind("why not").problem == str(kind("why not")) == "why not" for kind in kinds)
 
 

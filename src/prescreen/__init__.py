@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         BadVerdict,
         ClientGone,
         ConfigError,
+        ContentRejected,
         Incomplete,
         LengthRequired,
         ModeratorBusy,
@@ -20,15 +21,17 @@ if TYPE_CHECKING:
         ModeratorError,
         ModeratorRefused,
         ModeratorTimeout,
+        NotScreened,
         Oversize,
         PrescreenError,
         RequestError,
         Slow,
+        StoreError,
         Unreadable,
         Unsupported,
         Unwanted,
     )
-    from prescreen.lookup import decision_of
+    from prescreen.lookup import decision_of, settled_decision_of
     from prescreen.model import (
         Action,
         Cause,
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
         Reason,
         Record,
         Rejection,
+        Standing,
+        Strike,
         Text,
         Verdict,
     )
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
     from prescreen.rejection import Rejections
     from prescreen.rule import Rule
     from prescreen.screen import Screen
+    from prescreen.strikes import Strikes
 
 __version__ = "0.1.0"
 
@@ -56,6 +62,7 @@ __all__ = [
     "Cause",
     "ClientGone",
     "ConfigError",
+    "ContentRejected",
     "Decision",
     "Head",
     "Image",
@@ -68,6 +75,7 @@ __all__ = [
     "ModeratorError",
     "ModeratorRefused",
     "ModeratorTimeout",
+    "NotScreened",
     "Oversize",
     "Policy",
     "PrescreenError",
@@ -79,23 +87,29 @@ __all__ = [
     "Rule",
     "Screen",
     "Slow",
+    "Standing",
+    "StoreError",
+    "Strike",
+    "Strikes",
     "Text",
     "Unreadable",
     "Unsupported",
     "Unwanted",
     "Verdict",
     "decision_of",
+    "settled_decision_of",
 ]
 
 _HOMES = {
-    "prescreen.errors": "BadVerdict ClientGone ConfigError Incomplete LengthRequired ModeratorBusy ModeratorDown ModeratorError ModeratorRefused ModeratorTimeout Oversize PrescreenError RequestError Slow Unreadable Unsupported Unwanted",
-    "prescreen.lookup": "decision_of",
+    "prescreen.errors": "BadVerdict ClientGone ConfigError ContentRejected Incomplete LengthRequired ModeratorBusy ModeratorDown ModeratorError ModeratorRefused ModeratorTimeout NotScreened Oversize PrescreenError RequestError Slow StoreError Unreadable Unsupported Unwanted",
+    "prescreen.lookup": "decision_of settled_decision_of",
     "prescreen.rule": "Rule",
-    "prescreen.model": "Action Cause Decision Head Image Mode Reason Record Rejection Text Verdict",
+    "prescreen.model": "Action Cause Decision Head Image Mode Reason Record Rejection Standing Strike Text Verdict",
     "prescreen.moderators": "Moderator",
     "prescreen.policy": "Policy",
     "prescreen.rejection": "Rejections",
     "prescreen.screen": "Screen",
+    "prescreen.strikes": "Strikes",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

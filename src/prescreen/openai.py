@@ -56,9 +56,10 @@ class _Guarded:
         extra = {"guard": self.guard, "screen": self.screen, **(options.get("_extra_kwargs") or {})}
         return {**options, "_extra_kwargs": extra}
 
-    def _check_passage(self, options: FinalRequestOptions, decision: Decision | None, *, is_pending: bool) -> None:
+    def _check(self, options: FinalRequestOptions, passage: Passage | None) -> None:
         """Raise NotScreened where the request at hand does not bear a call."""
-        if is_pending and (decision is None or decision.is_rejected):
+        decision = passage.decision if passage else None
+        if passage is not None and (decision is None or decision.is_rejected):
             raise NotScreened("the request that this call belongs to was rejected")
         if self.guard == "screened" and endpoint(options) is not None:
             if decision is None:
@@ -89,9 +90,9 @@ class OpenAI(_Guarded, openai.OpenAI):
 
     def _prepare_options(self, options: FinalRequestOptions) -> FinalRequestOptions:
         passage = current()
-        is_pending = passage is not None and not passage.is_settled
-        decision = passage.wait_sync() if passage else None
-        self._check_passage(options, decision, is_pending=is_pending)
+        if passage is not None:
+            passage.wait_sync()
+        self._check(options, passage)
         if self.guard == "text" and self.screen is not None and (found := items(options)):
             _raise_rejected(self.screen.check_sync(found, subject=_subject(passage)))
         return super()._prepare_options(_attributed(options, passage))
@@ -112,9 +113,9 @@ class AsyncOpenAI(_Guarded, openai.AsyncOpenAI):
 
     async def _prepare_options(self, options: FinalRequestOptions) -> FinalRequestOptions:
         passage = current()
-        is_pending = passage is not None and not passage.is_settled
-        decision = await passage.wait() if passage else None
-        self._check_passage(options, decision, is_pending=is_pending)
+        if passage is not None:
+            await passage.wait()
+        self._check(options, passage)
         if self.guard == "text" and self.screen is not None and (found := items(options)):
             _raise_rejected(await self.screen.check(found, subject=_subject(passage)))
         return await super()._prepare_options(_attributed(options, passage))

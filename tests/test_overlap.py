@@ -1,0 +1,317 @@
+"""`timing="overlap"`: the handler runs while the moderator judges, and nothing leaks meanwhile."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Final
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from doubles import BAD, Client, Recorder, whole
+from fake_model import FakeModel
+from prescreen import ConfigError, NotScreened, Rule, Screen, Verdict, decision_of, settled_decision_of
+from prescreen.asgi import ModerationMiddleware, Receive, Scope, Send
+from prescreen.openai import AsyncOpenAI, OpenAI
+from prescreen.wsgi import ModerationMiddleware as WSGIMiddleware
+
+CHAT: Final = Rule("POST /chat", json="$.message", timing="overlap")
+ASK: Final[Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+GOOD: Final = "hello"
+
+
+@pytest.fixture
+def model() -> Iterator[FakeModel]:
+    with FakeModel() as running:
+        yield running
+
+
+class Judge(Recorder):
+    """A Recorder that waits for `go` before it answers, and says in `asked` that it has been asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go = anyio.Event(), anyio.Event()
+
+    async def moderate(self, items: Sequence[Any]) -> list[Verdict]:
+        self.asked.set()
+        await self.go.wait()
+        return await super().moderate(items)
+
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+async def answer(send: Send, body: bytes = b"done") -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def requested(app: App, moderator: Any, text: str = GOOD, **options: Any) -> Client:
+    made = Screen(**{"rules": [CHAT], "moderator": moderator, **options})
+    browser = Client(whole(b'{"message": "%s"}' % text.encode()))
+    await browser.request(ModerationMiddleware(app, made))
+    return browser
+
+
+async def test_the_handler_works_while_the_moderator_judges() -> None:
+    judge = Judge()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await judge.asked.wait()
+        judge.go.set()  # one after the other would wait for ever
+        await answer(send)
+
+    browser = await requested(app, judge)
+    assert (browser.status, browser.body) == (200, b"done")
+
+
+@pytest.mark.parametrize("text", [GOOD, BAD])
+async def test_no_byte_of_the_answer_leaves_before_the_verdict(text: str) -> None:
+    judge, sent_early = Judge(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(answer, send)
+            await anyio.wait_all_tasks_blocked()
+            sent_early.append(list(browser.sent))
+            judge.go.set()
+
+    made = Screen(rules=[CHAT], moderator=judge)
+    browser = Client(whole(b'{"message": "%s"}' % text.encode()))
+    await browser.request(ModerationMiddleware(app, made))
+    assert sent_early == [[]]
+    assert browser.status == (200 if text == GOOD else 400)
+    assert (b"done" in browser.body) == (text == GOOD)
+
+
+async def test_a_rejection_cancels_the_handler_and_answers_once() -> None:
+    judge, ends = Judge(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        judge.go.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ends.append("cancelled")
+            with anyio.CancelScope(shield=True):
+                await answer(send)  # nobody hears that any more
+
+    browser = await requested(app, judge, BAD)
+    assert ends == ["cancelled"]
+    assert browser.status == 400
+    assert [event["type"] for event in browser.sent] == ["http.response.start", "http.response.body"]
+
+
+async def test_what_the_handler_raises_is_the_servers_to_hear_but_not_after_a_rejection() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise LookupError("the handler's own")
+
+    with pytest.raises(LookupError, match="the handler's own"):
+        await requested(app, Recorder())
+    assert (await requested(app, Recorder(), BAD)).status == 400
+
+
+async def test_a_request_that_is_refused_unread_or_has_no_text_needs_no_overlap() -> None:
+    calls = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        calls.append((await receive())["body"])
+        await answer(send)
+
+    made = ModerationMiddleware(app, Screen(rules=[CHAT], moderator=Recorder()))
+    for body, status in ((b"{", 400), (b'{"message": 1}', 200)):
+        browser = Client(whole(body))
+        assert await browser.request(made) == status
+    assert calls == [b'{"message": 1}']
+
+
+async def test_a_client_that_leaves_while_sending_reaches_no_handler() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError
+
+    browser = Client([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    assert await browser.request(ModerationMiddleware(app, Screen(rules=[CHAT], moderator=Recorder()))) is None
+
+
+async def test_a_handler_can_wait_for_the_decision_before_it_does_what_cannot_be_undone() -> None:
+    judge, seen = Judge(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(decision_of(scope))
+        judge.go.set()
+        seen.append(await settled_decision_of(scope))
+        seen.append(decision_of(scope))
+        await answer(send)
+
+    await requested(app, judge)
+    assert seen[0] is None
+    assert seen[1] is seen[2] is not None
+    assert await settled_decision_of({}) is None
+
+
+@pytest.mark.parametrize("guard", [None, "screened"])
+async def test_a_model_call_waits_for_the_verdict(model: FakeModel, guard: Any) -> None:
+    judge, calls_before = Judge(), []
+    async with AsyncOpenAI(api_key="k", base_url=model.url, guard=guard) as ours:
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda: ours.chat.completions.create(**ASK))
+                await anyio.wait_all_tasks_blocked()
+                calls_before.append(len(model.calls))
+                judge.go.set()
+            await answer(send)
+
+        made = {"subject": "header:content-type", "secret": "a secret of more than sixteen characters"}
+        assert (await requested(app, judge, **made)).status == 200
+    assert calls_before == [0]
+    assert len(model.calls) == 1
+    assert model.identifiers[0] is not None
+
+
+async def test_a_blocking_model_call_in_a_worker_thread_waits_for_the_verdict(model: FakeModel) -> None:
+    with OpenAI(api_key="k", base_url=model.url) as ours:
+        for text in (GOOD, BAD):
+            judge, outcome = Judge(), []
+
+            def ask(outcome: list[object] = outcome) -> None:
+                try:
+                    outcome.append(ours.chat.completions.create(**ASK))
+                except NotScreened as error:
+                    outcome.append(error)
+
+            async def app(scope: Scope, receive: Receive, send: Send, judge: Judge = judge, ask: Any = ask) -> None:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(to_thread.run_sync, ask)
+                    await judge.asked.wait()
+                    judge.go.set()
+                await answer(send)
+
+            browser = await requested(app, judge, text)
+            assert browser.status == (200 if text == GOOD else 400)
+            assert isinstance(outcome[0], NotScreened) == (text == BAD)
+    assert len(model.calls) == 1
+
+
+async def test_a_blocking_client_in_the_event_loop_is_told_rather_than_left_to_hang(model: FakeModel) -> None:
+    with OpenAI(api_key="k", base_url=model.url) as ours:
+        judge = Judge()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            with pytest.raises(NotScreened, match="AsyncOpenAI"):
+                ours.chat.completions.create(**ASK)
+            judge.go.set()
+            await answer(send)
+
+        assert (await requested(app, judge)).status == 200
+    assert not model.calls
+
+
+async def test_another_event_loop_in_a_worker_thread_waits_too(model: FakeModel) -> None:
+    judge = Judge()
+
+    async def ask() -> None:
+        async with AsyncOpenAI(api_key="k", base_url=model.url) as ours:
+            await ours.chat.completions.create(**ASK)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(to_thread.run_sync, lambda: anyio.run(ask))
+            await judge.asked.wait()
+            judge.go.set()
+        await answer(send)
+
+    assert (await requested(app, judge)).status == 200
+    assert len(model.calls) == 1
+
+
+async def test_whatever_comes_first_a_flagged_request_never_becomes_a_model_call(model: FakeModel) -> None:
+    chance = random.Random(1)  # for the order of things
+    finished = []
+
+    async def judge(items: Sequence[Any]) -> list[Verdict]:
+        await anyio.sleep(chance.random() * 0.01)
+        return [Verdict(True, {"violence": True}) for _ in items]
+
+    async with AsyncOpenAI(api_key="k", base_url=model.url, max_retries=0) as ours:
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await anyio.sleep(chance.random() * 0.01)
+            async with await ours.chat.completions.create(**ASK, stream=True) as stream:
+                finished.append(stream)
+            await answer(send)
+
+        made = ModerationMiddleware(app, Screen(rules=[CHAT], moderator=judge))
+        statuses = []
+
+        async def one() -> None:
+            browser = Client(whole(b'{"message": "hello"}'))
+            statuses.append(await browser.request(made))
+
+        for _ in range(50):
+            async with anyio.create_task_group() as group:
+                for _ in range(20):
+                    group.start_soon(one)
+    assert statuses == [400] * 1000
+    assert not model.calls
+    assert not finished
+
+
+async def test_a_caller_that_is_cancelled_takes_both_along() -> None:
+    judge, ends = Judge(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ends.append("cancelled")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(requested, app, judge)
+        await judge.asked.wait()
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert ends == ["cancelled"]
+
+
+def test_overlap_needs_asgi_and_a_rule_that_reads() -> None:
+    with pytest.raises(ConfigError, match=r"rules\[0\].timing: 'overlap' needs ASGI"):
+        WSGIMiddleware(lambda environ, start_response: [], rules=[CHAT], moderator=Recorder())
+    with pytest.raises(ConfigError, match="an exempt rule reads nothing"):
+        Rule("POST /chat", exempt=True, timing="overlap")
+    with pytest.raises(ConfigError, match="'later' is not one of 'before', 'overlap'"):
+        Rule("POST /chat", json="$.a", timing="later")  # type: ignore[arg-type]  # that is the question
+
+
+async def test_where_one_of_several_rules_does_not_overlap_the_handler_waits() -> None:
+    judge, order = Judge(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        order.append("handler")
+        await answer(send)
+
+    rules = [Rule("POST /chat/", json="$.message", timing="overlap"), Rule("POST /{name}", json="$.message")]
+    made = Screen(rules=rules, moderator=judge)
+    browser = Client(whole(b'{"message": "hello"}'))
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: browser.request(ModerationMiddleware(app, made), path="/CHAT"))
+        await judge.asked.wait()
+        await anyio.wait_all_tasks_blocked()
+        order.append("verdict")
+        judge.go.set()
+    assert order == ["verdict", "handler"]
+
+
+def test_worker_threads_of_a_request_that_ends_are_let_go() -> None:
+    from prescreen.current import Passage
+
+    passage, decisions = Passage(None), []
+    thread = threading.Thread(target=lambda: decisions.append(passage.wait_sync()))
+    thread.start()
+    passage.settle(None)
+    thread.join(10)
+    assert decisions == [None]
