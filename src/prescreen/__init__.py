@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         PrescreenError,
         RequestError,
         Slow,
+        StoreError,
         Unreadable,
         Unsupported,
         Unwanted,
@@ -79,6 +80,7 @@ __all__ = [
     "Rule",
     "Screen",
     "Slow",
+    "StoreError",
     "Text",
     "Unreadable",
     "Unsupported",
@@ -88,7 +90,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "prescreen.errors": "BadVerdict ClientGone ConfigError Incomplete LengthRequired ModeratorBusy ModeratorDown ModeratorError ModeratorRefused ModeratorTimeout Oversize PrescreenError RequestError Slow Unreadable Unsupported Unwanted",
+    "prescreen.errors": "BadVerdict ClientGone ConfigError Incomplete LengthRequired ModeratorBusy ModeratorDown ModeratorError ModeratorRefused ModeratorTimeout Oversize PrescreenError RequestError Slow StoreError Unreadable Unsupported Unwanted",
     "prescreen.lookup": "decision_of",
     "prescreen.rule": "Rule",
     "prescreen.model": "Action Cause Decision Head Image Mode Reason Record Rejection Text Verdict",

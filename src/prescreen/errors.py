@@ -11,6 +11,7 @@
     │   ├── LengthRequired     its end cannot be known (WSGI only)
     │   └── Slow               its body did not arrive in time (ASGI only)
     ├── ClientGone             nobody is left to answer
+    ├── StoreError             the store could not be read or written
     └── ModeratorError         the moderator gave no verdict
         ├── ModeratorTimeout   not before the deadline
         ├── ModeratorDown      not reachable, or failing on its side (5xx)
@@ -112,6 +113,17 @@ class Slow(RequestError):
 
 class ClientGone(PrescreenError):
     """The client went away before its request was complete."""
+
+
+class StoreError(PrescreenError):
+    """The store could not be read or written; what was to be written may be there or not.
+
+    `problem` names the store and what is wrong with it, and holds neither a value nor a secret.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 class ModeratorError(PrescreenError):
