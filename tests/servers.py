@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Final, TextIO
+from typing import Final, Self, TextIO
 
 EXAMPLES: Final = Path(__file__).parent.parent / "examples"
 
@@ -73,7 +73,7 @@ class Redis:
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Redis:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

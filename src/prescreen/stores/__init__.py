@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
@@ -22,8 +21,8 @@ LARGEST_VALUE: Final = 64 << 10
 LONGEST_TTL: Final = 100 * 365 * 86400.0
 """In seconds; what is to stay longer is kept for ever."""
 
-_EAGER_TRIES: Final = 3  # before the first pause: who lost one race rarely loses the next
-_FIRST_PAUSE: Final = 0.002  # seconds, doubled with each try; what is drawn is up to that
+_EAGER_TRIES: Final = 3  # without a pause: who lost one race rarely loses the next
+_FIRST_PAUSE: Final = 0.002  # seconds, doubled with each try; a pause is anything up to that
 _LONGEST_PAUSE: Final = 0.05
 
 Change = Callable[[bytes | None], tuple[bytes | None, float | None]]
@@ -72,18 +71,18 @@ def update(store: Store, key: str, change: Change, *, timeout: float) -> bytes |
     when others were faster for `timeout` seconds.
     """
     end = time.monotonic() + timeout
-    for tries in count(1):
+    longest = _FIRST_PAUSE / 2**_EAGER_TRIES
+    while True:
         [old] = store.get([key])
         new, ttl = change(old)
         if new == old or store.swap(key, old, new, ttl):
             return new
         left = end - time.monotonic()
         if left <= 0:
-            break
-        if tries >= _EAGER_TRIES:
-            longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (tries - _EAGER_TRIES), left)
+            raise StoreError(f"others kept changing the same entry for {timeout:g} s")
+        longest = min(longest * 2, _LONGEST_PAUSE, left)
+        if longest >= _FIRST_PAUSE:
             time.sleep(random.uniform(0, longest))  # noqa: S311  # apart from each other is all they have to be
-    raise StoreError(f"others kept changing the same entry for {timeout:g} s")
 
 
 def open_store(address: str | Store, *, folder: Path | None = None) -> Store:

@@ -31,7 +31,7 @@ class SQLiteStore:
 
     A call takes at most about twice `timeout` seconds while others hold the file. Times to live go by
     the machine's clock. A file that is gone is a StoreError, not a new empty one, until it is back or
-    the process starts anew. Raises ConfigError.
+    the process starts anew; who puts another in its place takes its `-wal` and `-shm` away. Raises ConfigError.
     """
 
     is_local = False
