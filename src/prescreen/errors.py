@@ -117,6 +117,17 @@ class ClientGone(PrescreenError):
     """The client went away before its request was complete."""
 
 
+class StoreError(PrescreenError):
+    """The store could not be read or written; what was to be written may be there or not.
+
+    `problem` names the store and what is wrong with it, and holds neither a value nor a secret.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
 class ModeratorError(PrescreenError):
     """The moderator gave no verdict, or not all of them.
 
@@ -152,14 +163,6 @@ class ModeratorRefused(ModeratorError):
 
 class BadVerdict(ModeratorError):
     """The answer is not one well-formed verdict for each item. It never counts as clean."""
-
-
-class StoreError(PrescreenError):
-    """The store could not be reached, or did not answer in time. `problem` holds nothing of what is kept."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
 
 
 class NotScreened(PrescreenError):
