@@ -82,7 +82,7 @@ def _streamed(call: Call) -> tuple[bytes, str]:
         response = _answer(call)
         item, part = {**response["output"][0], "content": []}, {**response["output"][0]["content"][0], "text": ""}
         at = {"item_id": "m", "output_index": 0, "content_index": 0}
-        events = [
+        events: list[dict[str, Any]] = [
             {"type": "response.created", "response": {**response, "output": []}},
             {"type": "response.output_item.added", "output_index": 0, "item": item},
             {"type": "response.content_part.added", **at, "part": part},

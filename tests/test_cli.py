@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from prescreen import Screen
+
 VALID = """
 moderator = "keywords"
 deadline = "1.5s"
@@ -201,3 +203,134 @@ def test_check_finds_a_moderator_of_the_project(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from prescreen.cli import main; main()", "check", "prescreen.toml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, "moderator: check" in done.stdout) == (0, True)
+
+
+# People and texts
+
+PEOPLE = """
+moderator = "openai"
+secret = "a secret of more than sixteen characters"
+subject = "header:x-user-id"
+store = "sqlite:kept.db"
+[strikes]
+limit = 2
+"""
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    path = tmp_path / "prescreen.toml"
+    path.write_text(PEOPLE)
+    return path
+
+
+def test_subject_prints_the_hash_that_reports_carry(people: Path) -> None:
+    done = run("subject", "user-7", "--config", str(people))
+    hashed = Screen(people, moderator="keywords").subject("user-7")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{hashed}\n", "")
+
+
+def test_an_operator_goes_through_the_strikes_of_an_app(people: Path) -> None:
+    def strikes(*arguments: str) -> tuple[int, str]:
+        done = run("strikes", *arguments, "--config", str(people))
+        return done.returncode, done.stdout + done.stderr
+
+    assert strikes("list") == (0, "nobody has strikes\n")
+    assert strikes("list", "--json") == (0, "[]\n")
+    screen = Screen(people, moderator="keywords")
+    hashed = screen.subject("user-7")
+    for _ in range(2):
+        assert screen.check_sync(SENTINEL, subject="user-7").is_rejected
+    assert hashed in strikes("list")[1]
+    assert "1 hour" in strikes("list")[1]
+    [entry] = json.loads(strikes("list", "--json")[1])
+    assert (entry["subject"], entry["suspensions"], entry["total"]) == (hashed, 1, 2)
+    assert json.loads(strikes("show", hashed, "--json")[1]) == {
+        **entry,
+        "suspended_seconds": pytest.approx(3600, abs=60),
+    }
+    assert "1 hour" in strikes("show", "user-7", "--id")[1]
+    assert strikes("lift", hashed) == (0, f"{hashed} is no longer suspended\n")
+    assert strikes("lift", hashed) == (1, f"prescreen: {hashed} is not suspended\n")
+    assert not screen.check_sync("hello", subject="user-7").is_rejected
+    assert strikes("suspend", "user-7", "--id", "--for", "2d") == (0, "user-7 is suspended for 2 days\n")
+    assert screen.check_sync("hello", subject="user-7").is_rejected
+    assert strikes("clear", "user-7", "--id") == (0, "user-7 has no strikes any more\n")
+    assert strikes("clear", "user-7", "--id") == (1, "prescreen: nothing is known of user-7\n")
+    assert not screen.check_sync("hello", subject="user-7").is_rejected
+    assert strikes("show", hashed)[0] == 1
+    assert strikes("show", hashed, "--json") == (1, "null\n")
+    code, said = strikes("suspend", hashed, "--for", "never")
+    assert (code, "'never' is not a duration" in said) == (2, True)
+
+
+def test_an_operator_repairs_a_false_positive(people: Path, tmp_path: Path) -> None:
+    def lists(*arguments: str, stdin: str = "") -> tuple[int, str]:
+        done = run("lists", *arguments, "--config", str(people), stdin=stdin)
+        return done.returncode, done.stdout + done.stderr
+
+    screen = Screen(people, moderator="keywords")
+    assert screen.check_sync(SENTINEL).is_rejected
+    assert lists("show") == (0, "nothing is on the lists\n")
+    assert lists("add", "allow", SENTINEL, "--note", "a quotation", "--for", "30d")[0] == 0
+    assert not screen.check_sync(SENTINEL).is_rejected
+    code, shown = lists("show")
+    assert (code, "a quotation" in shown, SENTINEL in shown) == (0, True, False)
+    [entry] = json.loads(lists("show", "--json")[1])
+    assert (entry["list"], entry["note"]) == ("allow", "a quotation")
+    assert lists("remove", "--digest", entry["digest"]) == (0, "off the list\n")
+    assert lists("remove", SENTINEL) == (1, "prescreen: it is on no list\n")
+    assert lists("add", "deny", "--file", "-", stdin="hello\n")[0] == 0
+    assert screen.check_sync("hello").categories == ("denied",)
+    assert lists("remove", "--file", body(tmp_path, "hello\r\n", "text.txt")) == (0, "off the list\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("lists", "add", "allow"), "give the text, or a file with it"),
+        (("lists", "add", "allow", "a", "--file", "-"), "give the text, or a file with it"),
+        (("lists", "add", "allow", "--file", "gone.txt"), "cannot read gone.txt: No such file"),
+        (("lists", "add", "allow", "--file", "{broken}"), "is not UTF-8"),
+        (("lists", "add", "allow", " "), "without words"),
+        (("strikes", "suspend", "x", "--for", "0s"), "'0s' is not a duration"),
+    ],
+)
+def test_what_an_operator_mistypes_is_said(arguments: tuple[str, ...], said: str, people: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.txt"
+    broken.write_bytes(b"\xff")
+    done = run(*(each.format(broken=broken) for each in arguments), "--config", str(people))
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "arguments", "said"),
+    [
+        ('store = "sqlite:kept.db"', "", ("strikes", "list"), "the memory of the app cannot be reached from here"),
+        ('store = "sqlite:kept.db"', "lists = true", ("lists", "show"), "the memory of the app cannot be reached"),
+        ("[strikes]\nlimit = 2", "", ("strikes", "list"), "strikes: the configuration keeps none"),
+        ("[strikes]\nlimit = 2", "lists = false", ("lists", "show"), "lists: the configuration has none"),
+        ("limit = 2", "limit = 0", ("strikes", "list"), "strikes.limit: 0 is no number above 0"),
+        ('secret = "a secret of more than sixteen characters"', "", ("subject", "user-7"), "set PRESCREEN_SECRET"),
+    ],
+)
+def test_a_configuration_that_keeps_nothing_to_see_is_said(
+    old: str, new: str, arguments: tuple[str, ...], said: str, people: Path
+) -> None:
+    people.write_text(PEOPLE.replace(old, new))
+    done = run(*arguments, "--config", str(people))
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+def test_check_says_whose_requests_are_counted_and_where(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people.write_text(PEOPLE.replace('"openai"', '"keywords"'))
+    said = run("check", str(people)).stdout
+    for expected in (
+        "subject: header:x-user-id",
+        "strikes: 2 within 24 hours suspend for 1 hour",
+        "store: SQLiteStore, for strikes and lists",
+    ):
+        assert expected in said
+    found = json.loads(run("check", "--json", str(people)).stdout)
+    assert (found["subject"], found["strikes"]["limit"], found["lists"]) == (["header:x-user-id"], 2, True)

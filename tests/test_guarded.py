@@ -349,10 +349,10 @@ async def test_what_is_rejected_is_not_sent(model: FakeModel, make: Callable[[An
 
 async def test_what_no_moderator_can_look_at_is_not_sent(model: FakeModel) -> None:
     async with aclient(model, guard="text", screen=screen()) as ours:
-        file = {"type": "input_file", "file_data": "data:application/pdf;base64,AAAA"}
-        sound = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+        file: Any = {"type": "input_file", "file_data": "data:application/pdf;base64,AAAA"}
+        sound: Any = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
         for attempt in (
-            ours.responses.create(model="m", input=[{"role": "user", "content": [file]}]),  # type: ignore[typeddict-item]  # as apps write it
+            ours.responses.create(model="m", input=[{"role": "user", "content": [file]}]),
             asked(ours, messages=[{"role": "user", "content": [sound]}]),
             ours.images.edit(model="m", prompt="a", image=b"no image"),
             ours.post("/responses", cast_to=object, content=b"{}"),

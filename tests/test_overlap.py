@@ -176,7 +176,7 @@ async def test_a_model_call_waits_for_the_verdict(model: FakeModel, guard: Any) 
 async def test_a_blocking_model_call_in_a_worker_thread_waits_for_the_verdict(model: FakeModel) -> None:
     with OpenAI(api_key="k", base_url=model.url) as ours:
         for text in (GOOD, BAD):
-            judge, outcome = Judge(), []
+            judge, outcome = Judge(), list[object]()
 
             def ask(outcome: list[object] = outcome) -> None:
                 try:

@@ -106,7 +106,7 @@ class Settings(BaseModel):
     trusted_proxies: tuple[str, ...] = ()
     secret: SecretStr | None = Setting(default=None, repr=False)
     previous_secrets: tuple[SecretStr, ...] = Setting(default=(), repr=False)
-    strikes: Annotated[InstanceOf[Strikes] | None, _made(Strikes)] = None
+    strikes: Annotated[InstanceOf[Strikes], _made(Strikes)] | None = None
     store: Any = Setting(default="memory", repr=False)  # an address may hold a password
     on_store_error: Annotated[Action, BeforeValidator(action)] = Action.ALLOW
     lists: bool | None = None

@@ -156,7 +156,8 @@ class _Screening:
 
     def _listed(self, items: Sequence[Item]) -> Flow[Decision | None]:
         """The decision where a list has it; None where the moderator is to be asked, about what is on no list."""
-        if self._plan.has_lists and (texts := [item.value for item in items if isinstance(item, Text)]):
+        is_asked = self._plan.has_lists and self._store_problem is None  # one that is down is not waited for twice
+        if is_asked and (texts := [item.value for item in items if isinstance(item, Text)]):
             listed = cast("Mapping[str, bool] | None", (yield from self._store(partial(LookUp, texts))))
             if listed is None and (decision := self._without_store()):
                 return decision

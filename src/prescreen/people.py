@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from prescreen.book import StrikeBook
@@ -152,11 +151,11 @@ async def _tell(hook: Hook, strike: Strike) -> None:
             if any(map(inspect.iscoroutinefunction, (call, getattr(call, "__call__", None)))):  # noqa: B004  # an object may await
                 await call(strike)
             else:
-                told = await to_thread.run_sync(
-                    partial(call, strike), abandon_on_cancel=True, limiter=limiter("hooks", _THREADS)
-                )
-                if inspect.isawaitable(told):
-                    await told
+                threads = limiter("hooks", _THREADS)
+                # In a tuple, since trio's threads may return no coroutine.
+                told = await to_thread.run_sync(lambda: (call(strike),), abandon_on_cancel=True, limiter=threads)
+                if inspect.isawaitable(told[0]):
+                    await told[0]
     except Exception as error:  # noqa: BLE001  # the app's own table is not worth the answer
         _log_failure(error)
     else:
@@ -171,7 +170,8 @@ def _tell_sync(hook: Hook, strike: Strike) -> None:
             import anyio
 
             async def wait() -> None:
-                await told
+                with anyio.fail_after(_HOOK_SECONDS):
+                    await told
 
             anyio.run(wait)
     except Exception as error:  # noqa: BLE001  # as above

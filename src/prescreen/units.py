@@ -9,7 +9,7 @@ from prescreen.model import Action
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "kB": 1000, "KiB": 1 << 10, "MB": 10**6, "MiB": 1 << 20, "GiB": 1 << 30}
-_SPELLED = ((36 * 3600, 86400, "day"), (3600, 3600, "hour"), (60, 60, "minute"), (-math.inf, 1, "second"))
+_SPELLED = ((1, "second", 60), (60, "minute", 60), (3600, "hour", 48), (86400, "day", math.inf))
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)")
 
 
@@ -32,8 +32,10 @@ def size(value: object) -> int:
 
 def spelled(duration: float) -> str:
     """Seconds in words for people, rounded up to a unit that fits: "5 minutes", "1 hour", "30 days"."""
-    unit, name = next(each[1:] for each in _SPELLED if duration >= each[0])
-    number = max(math.ceil(duration / unit), 1)
+    for unit, name, most in _SPELLED:
+        number = max(math.ceil(duration / unit), 1)
+        if number < most:
+            break
     return f"{number} {name}{'s' if number > 1 else ''}"
 
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 import prescreen
-from prescreen.cli import show, show_coverage
+from prescreen.cli import operate, show, show_coverage
 from prescreen.cli.apps import WrongUsage, load_app, screen_of
 from prescreen.cli.bodies import operations
 from prescreen.cli.closing import closing
@@ -30,6 +30,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Look at a prescreen configuration and at what it does, without a server.",
 )
+
+app.command()(operate.subject)
+app.add_typer(operate.strikes, name="strikes")
+app.add_typer(operate.lists, name="lists")
 
 _TYPES: Final = {
     ".json": "application/json",

@@ -17,6 +17,8 @@ from prescreen.errors import ConfigError
 from prescreen.model import Action, Cause, Decision, Item, Mode, Text, Verdict
 from prescreen.rule import SWITCHES, Rule
 from prescreen.screen import Screen
+from prescreen.strikes import Strikes
+from prescreen.units import spelled
 
 _STYLES = {Action.ALLOW: "bold green", Action.FLAG: "bold yellow", Action.REJECT: "bold red"}
 
@@ -29,6 +31,10 @@ def configuration(screen: Screen) -> dict[str, Any]:
         "mode": found.mode.value,
         "deadline_seconds": found.deadline,
         "on_error": found.on_error.value,
+        "subject": [each if isinstance(each, str) else repr(each) for each in found.subject],
+        "strikes": _strikes(found.strikes),
+        "store": type(screen.people.store).__name__ if screen.people.store else None,
+        "lists": screen.people.lists is not None,
         "thresholds": dict(found.policy.thresholds),
         "actions": {name: action.value for name, action in found.policy.actions.items()},
         "ignore": list(found.policy.ignore),
@@ -37,12 +43,25 @@ def configuration(screen: Screen) -> dict[str, Any]:
     }
 
 
+def _strikes(found: Strikes | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"limit": found.limit, "window": spelled(float(found.window)), "suspend": spelled(float(found.suspend))}
+
+
 def print_configuration(console: Console, screen: Screen, file: str) -> None:
     """The configuration in force, for people."""
     found = configuration(screen)
     console.print(Styled.assemble(("valid ", "bold green"), file))
     for name in ("moderator", "mode", "deadline_seconds", "on_error"):
         console.print(Styled(f"  {name.replace('_seconds', ' (s)').replace('_', ' ')}: {found[name]}"))
+    if found["subject"]:
+        console.print(Styled(f"  subject: {', then '.join(found['subject'])}"))
+    if found["strikes"]:
+        console.print(Styled("  strikes: {limit:g} within {window} suspend for {suspend}".format(**found["strikes"])))
+    if found["store"]:
+        kept = [name for name in ("strikes", "lists") if found[name]]
+        console.print(Styled(f"  store: {found['store']}, for {' and '.join(kept)}"))
     if found["thresholds"]:
         limits = ", ".join(f"{name} >= {limit:g}" for name, limit in found["thresholds"].items())
         console.print(Styled(f"  thresholds: {limits}"))
