@@ -9,16 +9,20 @@ from typing import Any, Final
 
 from fuzz import asgi_oracles, falcon_oracles, wsgi_oracles
 from fuzz.adapters import through_asgi, through_wsgi
-from fuzz.case import PLACES, Case, Place, Reading
+from fuzz.case import PLACES, Case, Kind, Place, Reading
 from fuzz.oracle import Oracle
+from fuzz.parsers import PARSERS
 from prescreen import Image, Screen, Text, Verdict
 from prescreen.drive import drive_sync
 from prescreen.model import Answer, Decision, Head, Moderate, ReadBody, Step
 
-ORACLES: Final = [*asgi_oracles.ORACLES, *wsgi_oracles.ORACLES, *falcon_oracles.ORACLES]
-ENOUGH: Final = 4
-"""How many frameworks a request meets that passes."""
-_ADAPTERS_TURN: Final = 64
+ACCESSORS: Final = [*asgi_oracles.ORACLES, *wsgi_oracles.ORACLES, *falcon_oracles.ORACLES]
+ORACLES: Final = [*PARSERS, *ACCESSORS]
+ENOUGH: Final = 1
+"""How many frameworks' accessors a request meets that passes, besides all parsers."""
+ENOUGH_OF_HEADS: Final = 4
+"""And where its Content-Type is in question: it is the accessors that look at that."""
+_ADAPTERS_TURN: Final = 61  # no multiple of anything that else goes by turns
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _CLEAN: Final = Verdict(flagged=False)
 
@@ -53,6 +57,9 @@ class Lenient:
 
 SCREENS: Final = {name: Screen(rules=[place.rule], moderator=Lenient()) for name, place in PLACES.items()}
 
+_RULED: Final = {name: (screen, screen.rules.find(Head("POST", "/chat"))) for name, screen in SCREENS.items()}
+"""Every request is to one route; that the rules are found for it is left to the adapters."""
+
 
 def screened(case: Case) -> tuple[Decision, list[str]]:
     """The decision on a request, and every text that the moderator was given for it."""
@@ -68,9 +75,9 @@ def screened(case: Case) -> tuple[Decision, list[str]]:
         run: Any = getattr(step, "run", None)
         return run() if run else None
 
-    screen = SCREENS[case.place]
+    screen, rules = _RULED[case.place]
     head = Head("POST", "/chat", query=case.query, headers=case.headers)
-    return drive_sync(screen.request_flow(screen.rules.find(head), head), perform), seen
+    return drive_sync(screen.request_flow(rules, head), perform), seen
 
 
 async def judge(case: Case, oracles: Sequence[Oracle] | None = None) -> tuple[bool, list[Fault]]:
@@ -83,7 +90,7 @@ async def judge(case: Case, oracles: Sequence[Oracle] | None = None) -> tuple[bo
     if decision.is_rejected:
         return False, faults
     place = PLACES[case.place]
-    for oracle in turns(place, case.turn) if oracles is None else oracles:
+    for oracle in turns(place, case.turn, case.kind) if oracles is None else oracles:
         faults += (Fault(oracle.name, text) for text in unseen(await oracle.strings(case, place), seen))
     return True, faults
 
@@ -105,7 +112,7 @@ async def _handed_on(case: Case, *, is_passed: bool) -> list[Fault]:
 
 def unseen(read: Sequence[str], seen: Sequence[str]) -> list[str]:
     """The strings that are no part of any moderated text. Blanks and a byte order mark say nothing."""
-    texts = [text for each in read if (text := each.removeprefix("\ufeff")).strip()]
+    texts = [text for each in read if each not in seen and (text := each.removeprefix("\ufeff")).strip()]
     missing = [text for text in texts if not any(text in each for each in seen)]
     if missing:
         plainer = [_SURROGATE.sub("\ufffd", each) for each in seen]
@@ -113,20 +120,24 @@ def unseen(read: Sequence[str], seen: Sequence[str]) -> list[str]:
     return missing
 
 
-def turns(place: Place, turn: int) -> Iterator[Oracle]:
-    """One accessor each of some frameworks, others with every turn."""
-    frameworks = list(_CANDIDATES[place.readings].values())
-    for index in range(min(ENOUGH, len(frameworks))):
+def turns(place: Place, turn: int, kind: Kind) -> Iterator[Oracle]:
+    """Every parser, and one accessor each of some frameworks, others with every turn."""
+    yield from _PARSERS[place.readings]
+    frameworks = _CANDIDATES[place.readings]
+    for index in range(min(ENOUGH_OF_HEADS if kind == "head" else ENOUGH, len(frameworks))):
         candidates = frameworks[(turn + index) % len(frameworks)]
         yield candidates[turn // len(frameworks) % len(candidates)]
 
 
-def _candidates(readings: frozenset[Reading]) -> dict[str, list[Oracle]]:
+def _candidates(readings: frozenset[Reading]) -> list[list[Oracle]]:
     found: dict[str, list[Oracle]] = {}
-    for oracle in ORACLES:
+    for oracle in ACCESSORS:
         if oracle.reading in readings:
             found.setdefault(oracle.framework, []).append(oracle)
-    return found
+    return list(found.values())
 
 
 _CANDIDATES: Final = {place.readings: _candidates(place.readings) for place in PLACES.values()}
+_PARSERS: Final = {
+    readings: [oracle for oracle in PARSERS if oracle.reading in readings] for readings in _CANDIDATES
+}

@@ -5,19 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count, cycle
 from multiprocessing import get_context
 from time import monotonic
-from typing import Final
+from types import ModuleType
+from typing import Any, Final
 
 from fuzz.bodies import case
 from fuzz.case import Case, Kind
 from fuzz.judge import Fault, judge
+from prescreen import decode, readings
+from prescreen.decode import forms, media
+from prescreen.paths import fields
 
 BATCH: Final = 500
+_REMEMBERED: Final = 1 << 12
+_PURE: Final[Sequence[tuple[ModuleType, str]]] = (
+    (readings, "folded"),
+    (decode, "unquoted"),
+    (forms, "unquoted"),
+    (fields, "unquoted"),
+    (media, "_parse"),
+)
+_MEMORY: Final[dict[Any, Any]] = {}
 _KEPT: Final = 2  # findings that look alike; the others are counted
 Batch = tuple[Kind, int, int]
 """A kind, a first seed and a number of bodies."""
@@ -49,9 +64,23 @@ def run_batch(batch: Batch) -> Tally:
     """Judge one batch of bodies."""
     logging.disable(logging.CRITICAL)  # what frameworks and prescreen have to say of each refusal
     try:
-        return asyncio.run(tally_of(batch))
+        with remembering():
+            return asyncio.run(tally_of(batch))
     finally:
         logging.disable(logging.NOTSET)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """What prescreen makes of a text, and of nothing else, it makes once of each text: they come again and again."""
+    originals = [(module, name, getattr(module, name)) for module, name in _PURE]
+    for module, name, original in originals:
+        setattr(module, name, _MEMORY.setdefault(original, lru_cache(_REMEMBERED)(original)))
+    try:
+        yield
+    finally:
+        for module, name, original in originals:
+            setattr(module, name, original)
 
 
 async def tally_of(batch: Batch) -> Tally:
