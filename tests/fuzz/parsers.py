@@ -87,16 +87,21 @@ async def python_query(case: Case, read: Reads) -> None:
 
 def _pairs(data: bytes, charset: str, *, is_certain: bool) -> Iterator[list[tuple[str, str]]]:
     """In each way in which a framework asks for it: as latin-1 or as UTF-8, with what is coded in UTF-8 or the charset."""
-    texts = {data.decode("latin-1"): None}
-    if is_certain:
-        texts[data.decode("utf-8", "replace")] = None
-    for text in texts:
+    for text in _texts(data) if is_certain else [data.decode("latin-1")]:
         pairs = parse_qsl(text, keep_blank_values=True)
         yield pairs
         if is_certain and any("\ufffd" in value for _, value in pairs):
             yield parse_qsl(text, keep_blank_values=True, errors="werkzeug.url_quote")
         if is_certain and charset not in ("utf-8", "utf8"):
             yield parse_qsl(text, keep_blank_values=True, encoding=charset)
+
+
+def _texts(data: bytes) -> dict[str, None]:
+    """What bytes without a charset are as text: one or the other, mostly the same."""
+    texts = {data.decode("latin-1"): None}
+    with suppress(UnicodeDecodeError):
+        texts[data.decode()] = None
+    return texts
 
 
 @oracle("python", "text")
@@ -167,7 +172,7 @@ async def falcon_form_parser(case: Case, read: Reads) -> None:
 @oracle("falcon", "query")
 async def falcon_query_parser(case: Case, read: Reads) -> None:
     """As WSGI and as ASGI servers give it the query."""
-    for query in {case.query.decode("latin-1"): 0, case.query.decode("utf-8", "replace"): 0}:
+    for query in _texts(case.query):
         read += parse_query_string(query, keep_blank=True).items()
 
 
