@@ -182,9 +182,10 @@ async def test_many_requests_are_judged_as_one_by_one() -> None:
     assert await judge_all(cases) == [await judge(each) for each in cases]
 
 
-def told(one: Case) -> tuple[str, str, list[str]]:
+def told(one: Case) -> tuple[object, ...]:
+    """All but the number of the decision."""
     decision, seen = screened(one)
-    return decision.cause, decision.problem, seen
+    return decision.action, decision.cause, decision.problem, seen
 
 
 def test_what_is_remembered_is_what_prescreen_says_and_only_for_the_time_being() -> None:

@@ -87,20 +87,20 @@ async def python_query(case: Case, read: Reads) -> None:
 
 def _pairs(data: bytes, charset: str, *, is_certain: bool) -> Iterator[list[tuple[str, str]]]:
     """In each way in which a framework asks for it: as latin-1 or as UTF-8, with what is coded in UTF-8 or the charset."""
-    for text in _texts(data) if is_certain else [data.decode("latin-1")]:
+    for text, is_utf8 in _texts(data).items() if is_certain else [(data.decode("latin-1"), False)]:
         pairs = parse_qsl(text, keep_blank_values=True)
         yield pairs
-        if is_certain and any("\ufffd" in value for _, value in pairs):
-            yield parse_qsl(text, keep_blank_values=True, errors="werkzeug.url_quote")
+        if is_utf8 and any("\ufffd" in value for _, value in pairs):
+            yield parse_qsl(text, keep_blank_values=True, errors="werkzeug.url_quote")  # which takes nothing else
         if is_certain and charset not in ("utf-8", "utf8"):
             yield parse_qsl(text, keep_blank_values=True, encoding=charset)
 
 
-def _texts(data: bytes) -> dict[str, None]:
-    """What bytes without a charset are as text: one or the other, mostly the same."""
-    texts = {data.decode("latin-1"): None}
+def _texts(data: bytes) -> dict[str, bool]:
+    """What bytes without a charset are as text: one or the other, mostly the same; and whether that is UTF-8."""
+    texts = {data.decode("latin-1"): False}
     with suppress(UnicodeDecodeError):
-        texts[data.decode()] = None
+        texts[data.decode()] = True
     return texts
 
 

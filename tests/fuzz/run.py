@@ -24,7 +24,7 @@ from prescreen import decode, readings
 from prescreen.decode import forms, media
 from prescreen.paths import fields
 
-BATCH: Final = 500
+BATCH: Final = 2_000
 _REMEMBERED: Final = 1 << 13
 _PURE: Final[Sequence[tuple[ModuleType, str]]] = (
     (readings, "folded"),
