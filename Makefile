@@ -39,11 +39,12 @@ others: ## the same tests on every other Python from 3.11 to 3.13 that is here
 	done
 
 MINUTES ?= 15
-fuzz: $(VENV)/.dev ## two processes of fuzzing with the frameworks as judges; MINUTES, and if you like SEED and KIND
-	PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES) $(addprefix --seed ,$(SEED)) $(addprefix --kind ,$(KIND))
+fuzz: $(VENV)/.dev ## two processes of fuzzing with the frameworks as judges; MINUTES or BODIES of each kind, and if you like SEED and KIND
+	PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES) $(addprefix --bodies ,$(BODIES)) \
+	    $(addprefix --seed ,$(SEED)) $(addprefix --kind ,$(KIND))
 
 fuzz-short: $(VENV)/.dev ## the same for about a minute, always with the same bodies
-	PYTHONPATH=tests $(BIN)/python -m fuzz --bodies 10000 --seed 1
+	PYTHONPATH=tests $(BIN)/python -m fuzz --bodies 30000 --seed 1
 
 mutants: $(VENV)/.mutants ## what reads, finds and matches, changed bit by bit: each change has to fail a test, or stand explained
 	rm -rf mutants

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from time import monotonic, time
 
 from fuzz import regressions
-from fuzz.case import KINDS
-from fuzz.run import BATCH, Batch, Tally, endless, in_parallel, run_batch
+from fuzz.case import KINDS, Kind
+from fuzz.run import Tally, endless, in_parallel, numbered, run_batch
 from fuzz.shrink import shrunk
 
 _EVERY = 20.0  # seconds between lines
@@ -19,15 +19,24 @@ _EVERY = 20.0  # seconds between lines
 def main() -> int:
     """Fuzz as the command line says; 1 if anything was found."""
     options = _options()
-    kinds = [options.kind] if options.kind else KINDS
+    kinds: Sequence[Kind] = [options.kind] if options.kind else KINDS
     print(f"seed {options.seed}")
     if options.bodies:
-        batches: Iterator[Batch] = (
-            (kind, options.seed + at, BATCH) for kind in kinds for at in range(0, options.bodies, BATCH)
-        )
-        tallies: Iterator[Tally] = map(run_batch, batches)
+        batches = numbered(kinds, options.seed, options.bodies)
     else:
-        tallies = in_parallel(endless(kinds, options.seed, options.minutes), options.processes)
+        batches = endless(kinds, options.seed, options.minutes)
+    tally = _told(in_parallel(batches, options.processes) if options.processes > 1 else map(run_batch, batches))
+    for kind, number in tally.bodies.items():
+        rate = 1_000 * number / max(tally.milliseconds[kind], 1)
+        print(f"  {kind:10} {number:>12,} bodies, {tally.passed[kind] / number:4.0%} accepted, {rate:,.0f}/s and core")
+    for signature, number in tally.faults.most_common():
+        print(f"  {number:>7} x {' | '.join(signature)}")
+    print(f"to go on: --seed {options.seed + max(tally.bodies.values(), default=0)}")
+    return 1 if tally.faults else 0
+
+
+def _told(tallies: Iterator[Tally]) -> Tally:
+    """All of them together; what is found is written down, and now and then how far it is."""
     tally, started, told = Tally(), monotonic(), monotonic()
     for each in tallies:
         for case, fault in tally.add(each):
@@ -37,11 +46,7 @@ def main() -> int:
             told = monotonic()
             print(_line(tally, told - started), flush=True)
     print(_line(tally, monotonic() - started))
-    for kind, number in tally.bodies.items():
-        print(f"  {kind:10} {number:>12,} bodies, {tally.passed[kind] / number:4.0%} accepted")
-    for signature, number in tally.faults.most_common():
-        print(f"  {number:>7} x {' | '.join(signature)}")
-    return 1 if tally.faults else 0
+    return tally
 
 
 def _line(tally: Tally, seconds: float) -> str:
@@ -53,7 +58,7 @@ def _line(tally: Tally, seconds: float) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--bodies", type=int, default=0, help="of each kind, in one process")
+    parser.add_argument("--bodies", type=int, default=0, help="of each kind")
     parser.add_argument("--seed", type=int, default=int(time()) * 1_000_000)
     parser.add_argument("--kind", choices=KINDS)
     parser.add_argument("--processes", type=int, default=2)

@@ -182,12 +182,12 @@ def _litestar() -> Iterator[Oracle]:
     ) -> None:
         # What stands before the first field of a multipart form has a name that no handler asks for.
         found = enumerate(data.items())
-        caught.extend(await _fields(pair for at, pair in found if at or not pair[0].startswith("--")))
+        caught.extend(await fields_of(pair for at, pair in found if at or not pair[0].startswith("--")))
 
     async def multipart(
         data: Annotated[dict[str, Any], LitestarBody(media_type=RequestEncodingType.MULTI_PART)],
     ) -> None:
-        caught.extend(await _fields(data.items()))
+        caught.extend(await fields_of(data.items()))
 
     for handler in (urlencoded, multipart):
         app = Litestar([post("/chat", status_code=200)(handler)], openapi_config=None, logging_config=None)
@@ -229,7 +229,7 @@ async def litestar_json(case: Case, read: Reads) -> None:
 
 @oracle("litestar", "form")
 async def litestar_form(case: Case, read: Reads) -> None:
-    read += await _fields((await _litestar_request(case).form()).multi_items())
+    read += await fields_of((await _litestar_request(case).form()).multi_items())
 
 
 @oracle("litestar", "text")
@@ -242,7 +242,7 @@ async def litestar_query(case: Case, read: Reads) -> None:
     read += _litestar_request(case).query_params.multi_items()
 
 
-async def _fields(pairs: Iterable[tuple[str, Any]]) -> Reads:
+async def fields_of(pairs: Iterable[tuple[str, Any]]) -> Reads:
     read: Reads = []
     for name, found in pairs:
         for value in found if isinstance(found, list) else [found]:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from fuzz.case import KINDS, PLACES, Case, Headers, Kind
+from fuzz.case import ADAPTERS_TURN, KINDS, PLACES, Case, Headers, Kind
 from fuzz.grammar import Dice, document, spelled, urlencoded, value_of, words
 from fuzz.multiparts import multipart
 from fuzz.mutation import BOUNDARY, mutated
@@ -41,6 +41,7 @@ TEXT_TYPES: Final = (
     b"text/plain; charset=us-ascii",
     b"text/plain;format=flowed",
 )
+_LONG: Final = 0.05  # of the requests that meet the adapters, since length is their business
 _HONEST: Final[dict[Kind, float]] = {"json": 0.15, "form": 0.1, "multipart": 0.4, "text": 0.1, "query": 0.1}
 _JSON_PLACES: Final = ("message", "contents", "anywhere", "whole", "message only", "message and names", "everything")
 _UTF: Final = ("utf-8-sig", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be")
@@ -68,6 +69,7 @@ PLACES_OF: Final[dict[Kind, Sequence[str]]] = {
 def case(kind: Kind, seed: int) -> Case:
     """The request that (kind, seed) stands for."""
     dice = Dice(seed * len(KINDS) + KINDS.index(kind))
+    dice.has_long = seed % ADAPTERS_TURN == 0 and dice.chance(_LONG)
     place = dice.pick(PLACES_OF[kind])
     content_type, body, query = b"", b"", b""
     if kind == "query":

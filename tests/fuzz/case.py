@@ -14,6 +14,8 @@ from prescreen import Rule
 Kind = Literal["json", "form", "multipart", "text", "query", "head"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Reading = Literal["json", "form", "text", "query"]
+ADAPTERS_TURN: Final = 61
+"""Each so many requests one goes through the middlewares, too; no multiple of anything that else goes by turns."""
 Headers = tuple[tuple[bytes, bytes], ...]
 Event = dict[str, Any]
 

@@ -34,6 +34,15 @@ def _items(request: falcon.Request | falcon.asgi.Request, media: Any) -> Reads:
     return list(media.items()) if "urlencoded" in (request.content_type or "") else []
 
 
+def part_of(case: Case, part: Any, read: Reads) -> None:
+    """What a handler finds in one part."""
+    read.append((part.name or "", part.filename))
+    if _is_media(case, part.content_type):
+        read.append((part.name or "", part.get_media()))
+    else:
+        read += [(part.name or "", plain(part.get_data())), (part.name or "", part.get_text())]
+
+
 @oracle("falcon", "json")
 async def falcon_json(case: Case, read: Reads) -> None:
     read.append(("", await _asgi(case).get_media()))
@@ -67,11 +76,7 @@ async def falcon_wsgi_form(case: Case, read: Reads) -> None:
         read += _items(request, media)
         return
     for part in media:
-        read.append((part.name or "", part.filename))
-        if _is_media(case, part.content_type):
-            read.append((part.name or "", part.get_media()))
-        else:
-            read += [(part.name or "", plain(part.get_data())), (part.name or "", part.get_text())]
+        part_of(case, part, read)
 
 
 @oracle("falcon", "text")

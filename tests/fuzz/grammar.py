@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from random import Random
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, quote_plus
@@ -64,11 +65,13 @@ NAMES: Final = (
     "user message",
     "",
 )
-_LONG: Final = 0.0003  # of the words; over the size from which work goes to a thread
+_LONG: Final = "x" * 66_000  # over the size from which work goes to a thread
 
 
 class Dice(Random):
-    """Random choices, cheaply."""
+    """Random choices, cheaply. `has_long` says that the next word is a long one."""
+
+    has_long = False
 
     def chance(self, share: float) -> bool:
         return self.random() < share
@@ -81,7 +84,10 @@ class Dice(Random):
 
 
 def words(dice: Dice) -> str:
-    word = "x" * 66_000 if dice.chance(_LONG) else dice.pick(WORDS)
+    if dice.has_long:
+        dice.has_long = False
+        return f"{_LONG} {dice.pick(WORDS)}"
+    word = dice.pick(WORDS)
     return f"{word} {dice.pick(WORDS)}" if dice.chance(0.2) else word
 
 
@@ -136,19 +142,35 @@ def spelled(dice: Dice, value: Any) -> str:
 
 
 def _literal(dice: Dice, text: str) -> str:
-    share = dice.pick((0.0, 0.1, 1.0))
-    return f'"{"".join(_escaped(dice, letter, share) for letter in text)}"'
+    share = dice.pick((0, 26, 256))  # of 256
+    rolls = dice.randbytes(len(text))
+    spellings = map(_SPELLINGS.__getitem__, text)
+    return f'"{"".join([each[4 * (roll < share) + roll % 4] for each, roll in zip(spellings, rolls, strict=True)])}"'
 
 
-def _escaped(dice: Dice, letter: str, share: float) -> str:
-    if letter in '"\\' or letter < " " or dice.chance(share):
+class _Spellings(dict[str, tuple[str, ...]]):
+    """Four ways to write a character, of which the first is as it is if that may be; then four with its number."""
+
+    def __missing__(self, letter: str) -> tuple[str, ...]:
         units = letter.encode("utf-16-be").hex()
         digits = [units[at : at + 4] for at in range(0, len(units), 4)]
-        return "".join(f"\\u{each.upper() if dice.chance(0.5) else each}" for each in digits)
-    return "\\/" if letter == "/" and dice.chance(0.5) else letter
+        lower, upper = ("".join(f"\\u{cased}" for cased in (map(case, digits))) for case in (str.lower, str.upper))
+        mixed = f"{lower[:6]}{upper[6:]}"
+        coded = (lower, upper, mixed, upper)
+        must = letter in '"\\' or letter < " "
+        self[letter] = found = (
+            coded * 2 if must else (letter, "\\/" if letter == "/" else letter, letter, letter, *coded)
+        )
+        return found
+
+
+_SPELLINGS: Final = _Spellings()
 
 
 # Forms
+
+
+_CODED: Final = [[f"%{byte:02X}" for byte in range(256)], [f"%{byte:02x}" for byte in range(256)]]
 
 
 def urlencoded(dice: Dice) -> bytes:
@@ -156,12 +178,17 @@ def urlencoded(dice: Dice) -> bytes:
     return "&".join(pairs).encode()
 
 
+_quoted_plus = lru_cache(1 << 12)(quote_plus)
+_quoted = lru_cache(1 << 12)(partial(quote, safe="/?:@!$'()*,;"))
+
+
 def _coded(dice: Dice, text: str) -> str:
     roll = dice.below(8)
     if roll < 5:
-        return quote_plus(text)
+        return _quoted_plus(text)
     if roll < 6:
-        return quote(text, safe="/?:@!$'()*,;")
+        return _quoted(text)
     if roll < 7:
-        return "".join(f"%{byte:02X}" if dice.chance(0.5) else f"%{byte:02x}" for byte in text.encode())
+        data = text.encode()
+        return "".join([_CODED[roll & 1][byte] for roll, byte in zip(dice.randbytes(len(data)), data, strict=True)])
     return text.replace("%", "%25").replace("&", "%26").replace("+", "%2B").replace("=", "%3D")

@@ -9,17 +9,16 @@ from typing import Any, Final
 
 from fuzz import asgi_oracles, falcon_oracles, wsgi_oracles
 from fuzz.adapters import through_asgi, through_wsgi
-from fuzz.case import PLACES, Case, Place, Reading
+from fuzz.case import ADAPTERS_TURN, PLACES, Case, Kind, Place, Reading
 from fuzz.oracle import Oracle
+from fuzz.parsers import PARSERS
 from prescreen import Image, Screen, Text, Verdict
 from prescreen.drive import drive_sync
 from prescreen.model import Decision, Head
 from prescreen.steps import Answer, Moderate, ReadBody, Step
 
-ORACLES: Final = [*asgi_oracles.ORACLES, *wsgi_oracles.ORACLES, *falcon_oracles.ORACLES]
-ENOUGH: Final = 4
-"""How many frameworks a request meets that passes."""
-_ADAPTERS_TURN: Final = 64
+ACCESSORS: Final = [*asgi_oracles.ORACLES, *wsgi_oracles.ORACLES, *falcon_oracles.ORACLES]
+ORACLES: Final = [*PARSERS, *ACCESSORS]
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _CLEAN: Final = Verdict(flagged=False)
 
@@ -54,6 +53,9 @@ class Lenient:
 
 SCREENS: Final = {name: Screen(rules=[place.rule], moderator=Lenient()) for name, place in PLACES.items()}
 
+_RULED: Final = {name: (screen, screen.rules.find(Head("POST", "/chat"))) for name, screen in SCREENS.items()}
+"""Every request is to one route; that the rules are found for it is left to the adapters."""
+
 
 def screened(case: Case) -> tuple[Decision, list[str]]:
     """The decision on a request, and every text that the moderator was given for it."""
@@ -69,24 +71,42 @@ def screened(case: Case) -> tuple[Decision, list[str]]:
         run: Any = getattr(step, "run", None)
         return run() if run else None
 
-    screen = SCREENS[case.place]
+    screen, rules = _RULED[case.place]
     head = Head("POST", "/chat", query=case.query, headers=case.headers)
-    return drive_sync(screen.request_flow(screen.rules.find(head), head), perform), seen
+    return drive_sync(screen.request_flow(rules, head), perform), seen
 
 
 async def judge(case: Case, oracles: Sequence[Oracle] | None = None) -> tuple[bool, list[Fault]]:
     """Whether the request passes, and what is wrong with that. None: the oracles whose turn it is."""
+    return (await judge_all([case], oracles))[0]
+
+
+async def judge_all(cases: Sequence[Case], oracles: Sequence[Oracle] | None = None) -> list[tuple[bool, list[Fault]]]:
+    """The same of many: one oracle reads them all before the next does, since code that is warm runs twice as fast."""
+    judged = [_screening(case) for case in cases]
+    met: dict[Oracle, list[int]] = {}
+    for at, case in enumerate(cases):
+        is_passed, faults, _ = judged[at]
+        if case.turn % ADAPTERS_TURN == 0 and not faults:
+            faults.extend(await _handed_on(case, is_passed=is_passed))
+        if is_passed:
+            due = turns(PLACES[case.place], case.turn, case.kind) if oracles is None else oracles
+            for oracle in due:
+                met.setdefault(oracle, []).append(at)
+    for oracle, turn in met.items():
+        for at in turn:
+            _, faults, seen = judged[at]
+            read = await oracle.strings(cases[at], PLACES[cases[at].place])
+            faults += (Fault(oracle.name, text) for text in unseen(read, seen))
+    return [(is_passed, faults) for is_passed, faults, _ in judged]
+
+
+def _screening(case: Case) -> tuple[bool, list[Fault], list[str]]:
     try:
         decision, seen = screened(case)
     except Exception as error:  # noqa: BLE001  # any error is a finding: prescreen's answer is a decision
-        return False, [Fault("prescreen raises", repr(error))]
-    faults = await _handed_on(case, is_passed=not decision.is_rejected) if case.turn % _ADAPTERS_TURN == 0 else []
-    if decision.is_rejected:
-        return False, faults
-    place = PLACES[case.place]
-    for oracle in turns(place, case.turn) if oracles is None else oracles:
-        faults += (Fault(oracle.name, text) for text in unseen(await oracle.strings(case, place), seen))
-    return True, faults
+        return False, [Fault("prescreen raises", repr(error))], []
+    return not decision.is_rejected, [], seen
 
 
 async def _handed_on(case: Case, *, is_passed: bool) -> list[Fault]:
@@ -106,7 +126,7 @@ async def _handed_on(case: Case, *, is_passed: bool) -> list[Fault]:
 
 def unseen(read: Sequence[str], seen: Sequence[str]) -> list[str]:
     """The strings that are no part of any moderated text. Blanks and a byte order mark say nothing."""
-    texts = [text for each in read if (text := each.removeprefix("\ufeff")).strip()]
+    texts = [text for each in read if each not in seen and (text := each.removeprefix("\ufeff")).strip()]
     missing = [text for text in texts if not any(text in each for each in seen)]
     if missing:
         plainer = [_SURROGATE.sub("\ufffd", each) for each in seen]
@@ -114,20 +134,25 @@ def unseen(read: Sequence[str], seen: Sequence[str]) -> list[str]:
     return missing
 
 
-def turns(place: Place, turn: int) -> Iterator[Oracle]:
-    """One accessor each of some frameworks, others with every turn."""
-    frameworks = list(_CANDIDATES[place.readings].values())
-    for index in range(min(ENOUGH, len(frameworks))):
-        candidates = frameworks[(turn + index) % len(frameworks)]
-        yield candidates[turn // len(frameworks) % len(candidates)]
+def turns(place: Place, turn: int, kind: Kind) -> Iterator[Oracle]:
+    """Every parser, and accessors of some frameworks, others with every turn.
+
+    Where the Content-Type is in question these are two, since it is they who look at that; else one every other turn.
+    """
+    yield from _PARSERS[place.readings]
+    frameworks = _CANDIDATES[place.readings]
+    for at in (2 * turn, 2 * turn + 1) if kind == "head" else (turn // 2,) if turn % 2 == 0 else ():
+        candidates = frameworks[at % len(frameworks)]
+        yield candidates[at // len(frameworks) % len(candidates)]
 
 
-def _candidates(readings: frozenset[Reading]) -> dict[str, list[Oracle]]:
+def _candidates(readings: frozenset[Reading]) -> list[list[Oracle]]:
     found: dict[str, list[Oracle]] = {}
-    for oracle in ORACLES:
+    for oracle in ACCESSORS:
         if oracle.reading in readings:
             found.setdefault(oracle.framework, []).append(oracle)
-    return found
+    return list(found.values())
 
 
 _CANDIDATES: Final = {place.readings: _candidates(place.readings) for place in PLACES.values()}
+_PARSERS: Final = {readings: [oracle for oracle in PARSERS if oracle.reading in readings] for readings in _CANDIDATES}

@@ -41,23 +41,28 @@ class Oracle:
         with suppress(Exception):  # each framework has its own ways to refuse
             await self.read(case, read)
         names = place.names and not (self.reading == "form" and self._misreads(case))
-        return [text for value in self._ruled(read, place) for text in strings_in(value, names=names)]
+        found: list[str] = []
+        for name, value in self._ruled(read, place):
+            if isinstance(value, str) and not names:  # as strings_in has it, without a detour
+                if value not in _VOCABULARY.get(name, ()):
+                    found.append(value)
+            else:
+                found += strings_in({name: value} if name else value, names=names)
+        return found
 
     def _misreads(self, case: Case) -> bool:
         """Whether it takes another body for a form: what it finds for names there, nobody chose."""
         kind = case.content_type.partition(b";")[0].strip(b" \t").lower()
         return kind != b"application/x-www-form-urlencoded" and (
-            self.accessor == "urlencoded" or kind != b"multipart/form-data"
+            self.accessor.startswith("urlencoded") or kind != b"multipart/form-data"
         )
 
-    def _ruled(self, read: Reads, place: Place) -> Iterator[object]:
+    def _ruled(self, read: Reads, place: Place) -> Iterator[tuple[str, object]]:
+        if self.reading == "json":
+            assert place.json is not None
+            return (("", value) for _, whole in read for value in place.json(whole))
         is_meant = {"form": place.form, "query": place.query}.get(self.reading)
-        for name, value in read:
-            if self.reading == "json":
-                assert place.json is not None
-                yield from place.json(value)
-            elif is_meant is None or is_meant(name):
-                yield {name: value} if name else value
+        return ((name, value) for name, value in read if is_meant is None or is_meant(name))
 
 
 def oracle(framework: str, reading: Reading) -> Callable[[Read], Oracle]:

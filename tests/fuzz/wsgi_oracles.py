@@ -62,7 +62,7 @@ def _django(case: Case) -> Any:
     return WSGIRequest(case.environ())
 
 
-def _lists(read: Reads, data: Any) -> None:
+def lists(read: Reads, data: Any) -> None:
     for name, values in data.lists():
         for value in values:
             if hasattr(value, "chunks"):
@@ -79,8 +79,8 @@ async def django_json(case: Case, read: Reads) -> None:
 @oracle("django", "form")
 async def django_form(case: Case, read: Reads) -> None:
     request = _django(case)
-    _lists(read, request.POST)
-    _lists(read, request.FILES)
+    lists(read, request.POST)
+    lists(read, request.FILES)
 
 
 @oracle("django", "text")
@@ -91,7 +91,7 @@ async def django_text(case: Case, read: Reads) -> None:
 
 @oracle("django", "query")
 async def django_query(case: Case, read: Reads) -> None:
-    _lists(read, _django(case).GET)
+    lists(read, _django(case).GET)
 
 
 # Django REST framework
@@ -111,12 +111,12 @@ async def rest_json(case: Case, read: Reads) -> None:
 
 @oracle("rest", "form")
 async def rest_form(case: Case, read: Reads) -> None:
-    _lists(read, _rest(case).data)
+    lists(read, _rest(case).data)
 
 
 @oracle("rest", "query")
 async def rest_query(case: Case, read: Reads) -> None:
-    _lists(read, _rest(case).query_params)
+    lists(read, _rest(case).query_params)
 
 
 ORACLES = [
