@@ -15,6 +15,7 @@ from prescreen.paths.walk import PART_NAMES, Walk
 from prescreen.rule import EVERYTHING
 
 _QUERY: Final = "query#"
+_WHOLE: Final = Query("$", "json")
 
 
 class Places:
@@ -38,7 +39,6 @@ class Places:
         paths = list(json)
         self.takes_all: Final = EVERYTHING in paths
         self._queries = tuple(Query(path, f"json[{index}]") for index, path in enumerate(paths) if path != EVERYTHING)
-        self._overlaps = len(self._queries) > 1 or any(each.overlaps for each in self._queries)
         self._form = Fields(form)
         # Some accessors (Flask's `request.values`, say) look for a form's field in the query, too.
         self._query = Fields({*query, *self._form.names}, _QUERY)
@@ -92,7 +92,7 @@ class Places:
             yield _plain(document.text)
 
     def _in_json(self, document: Document) -> Iterator[Item]:
-        walk = Walk(self._names if self._keys else None, overlaps=self._overlaps, with_links=True)
+        walk = Walk(self._names if self._keys else None, with_links=True)
         for path in self._queries:
             yield from walk.inside(path.select(document.json))
 
@@ -100,8 +100,8 @@ class Places:
         """Every string of the body, and what else is a text: member names, parameters, the names of uploads."""
         known = None if self._keys is False else self._names
         if document.has_json:
-            walk = Walk(known, overlaps=False, with_links=self.takes_all, with_vocabulary=True)
-            yield from walk.inside([(document.json, None)])
+            walk = Walk(known, with_links=self.takes_all, with_vocabulary=True)
+            yield from walk.inside(_WHOLE.select(document.json))
         yield from self._form.texts(document.fields, limits.characters)
         yield from self._form.everything(document.fields, limits.characters, known)
         if document.text:

@@ -18,7 +18,7 @@ from prescreen.paths.pointer import escape
 from prescreen.paths.walk import items
 
 _CONTINUATIONS: Final = bytes(range(0x80, 0xC0))  # of UTF-8: not one of these begins a character
-_CODED_CONTINUATIONS: Final = (b"%8", b"%9", b"%a", b"%A", b"%b", b"%B")
+_LIKE_8: Final = bytes.maketrans(b"9aAbB", b"88888")  # and of a coded one, this is the first digit
 
 
 class Fields:
@@ -96,7 +96,7 @@ def _recoded(at: str, raw: bytes) -> Iterator[Text]:
 
 def _refuse_long(raw: bytes, most: int) -> None:
     """Raise Oversize for more characters than anyone may send, before any is decoded."""
-    coded = 2 * raw.count(b"%") + sum(map(raw.count, _CODED_CONTINUATIONS))
+    coded = 2 * raw.count(b"%") + raw.translate(_LIKE_8).count(b"%8")
     if len(raw.translate(None, _CONTINUATIONS)) - coded > most:
         raise Oversize(f"a form field or query parameter has more than {most} characters")
 
