@@ -61,7 +61,8 @@ class Accepts:
     """What a route takes: kinds of body, at most `limit` bytes, and which of four honest exceptions.
 
     `decode_content` takes gzip, `allow_preamble` a few lines of prose before the first multipart boundary, `allow_untyped`
-    a body without a Content-Type, `allow_utf16` JSON in UTF-16 or UTF-32.
+    a body without a Content-Type, `allow_utf16` JSON in UTF-16 or UTF-32. `with_floats` says that somebody looks at the
+    floats in JSON: to read them takes long.
     """
 
     kinds: frozenset[BodyKind]
@@ -70,6 +71,7 @@ class Accepts:
     allow_preamble: bool = False
     allow_untyped: bool = False
     allow_utf16: bool = False
+    with_floats: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,8 @@ def _has_json(body: bytes, found: MediaType, accepts: Accepts, limits: Limits) -
 
 
 def _json(body: bytes, found: MediaType, accepts: Accepts, limits: Limits) -> object:
-    return jsontext.parse(jsontext.as_utf8(body, found.charset) if accepts.allow_utf16 else body, limits)
+    text = jsontext.as_utf8(body, found.charset) if accepts.allow_utf16 else body
+    return jsontext.parse(text, limits, with_floats=accepts.with_floats)
 
 
 def _fields(body: bytes, found: MediaType, accepts: Accepts, limits: Limits) -> tuple[Field, ...]:

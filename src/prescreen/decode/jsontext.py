@@ -23,8 +23,8 @@ _NO_BRACKETS: Final = b",:"
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # up and down, as signed bytes
 
 
-def parse(body: bytes, limits: Limits) -> object:
-    """The JSON value of a UTF-8 body.
+def parse(body: bytes, limits: Limits, *, with_floats: bool = True) -> object:
+    """The JSON value of a UTF-8 body; without floats, these are nothing but numbers.
 
     Raises Unreadable for what RFC 8259 does not allow (NaN, trailing text, bad UTF-8 …), for a
     repeated key (readers differ on which one counts) and for too much depth; Oversize for too many
@@ -33,8 +33,11 @@ def parse(body: bytes, limits: Limits) -> object:
     shape = _shape(body, limits)
     _check_depth(shape, limits)
     names = _Names()
+    reader = JSONDecoder(
+        object_hook=names.seen, parse_constant=_refuse_constant, parse_float=float if with_floats else len
+    )
     try:
-        value = JSONDecoder(object_hook=names.seen, parse_constant=_refuse_constant).decode(body.decode("utf-8-sig"))
+        value = reader.decode(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise Unreadable(f"the JSON is not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:

@@ -69,7 +69,7 @@ class Places:
             found.is_unmatched = True
             if self._on_unmatched == "reject":
                 raise Unwanted("the request has no text where its route expects it")
-            if self._on_unmatched == EVERYTHING:
+            if self._on_unmatched == EVERYTHING and not self.takes_all:
                 found.take(self._everything(document, query, limits))
         for body in document.form_like:
             found.take(self._form.spelled_out(body, limits.fields, limits.characters))

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from jsonpath_rfc9535.segments import JSONPathSegment
     from jsonpath_rfc9535.selectors import JSONPathSelector
 
-Node = tuple[Any, Chain, object]
-"""A value, where it lies, and what it is in; None for the last if the value is selected itself."""
+Node = tuple[Any, Chain, object, bool]
+"""A value, where it lies, what it is in (None if the value is selected itself), and whether all in it is left to the caller."""
 Move = Callable[[Any, int], int]
 _Frame = tuple[Any, Chain, Iterator[tuple[Any, Any]], Move, int]
 
@@ -28,9 +28,10 @@ _Frame = tuple[Any, Chain, Iterator[tuple[Any, Any]], Move, int]
 _SELECTED: Final = 1  # the value itself
 _INSIDE: Final = 2  # of a selected value
 _WHOLE: Final = 4  # all that is inside is selected, if anything is: a `..[*]` at the end
+_ITSELF: Final = _SELECTED | _WHOLE
+_TAKEN: Final = _ITSELF | _INSIDE
 _FIRST: Final = 8  # the first segment is to be applied to the value; the second has the next bit, and so on
 
-_CONTAINERS: Final = (dict, list)
 _REGULAR: Final = ("match", "search")
 _MOST_FILTERED: Final = 2_000  # values that the filters of one path may look at; each costs the library 10 µs
 _REMEMBERED: Final = 1 << 10  # states
@@ -50,28 +51,44 @@ class Query:
         _refuse_costly_filters(parsed, path, key)
 
     def select(self, document: object) -> Iterator[Node]:
-        """The selected values, and the texts and objects inside them, each once and after what it is in.
+        """The selected values, each once and after what it is in. Raises Oversize for too much filtering."""
+        first, is_container = self._steps.first, document.__class__ in (dict, list)
+        if first & _SELECTED or (first & _WHOLE and is_container):
+            yield document, None, None, True
+        elif is_container:
+            yield from self._below(document)
 
-        Raises Oversize for too much filtering.
-        """
+    def _below(self, document: Any) -> Iterator[Node]:
         steps, run = self._steps, _Run(document)
-        if steps.first & _SELECTED or (steps.first & _WHOLE and document.__class__ in _CONTAINERS):
-            yield document, None, None
         stack = [steps[steps.first].into(document, None, run)]
         while stack:
             holder, at, left, move, rest = stack[-1]
             for token, child in left:
                 state = move(token, rest)
                 kind = child.__class__
-                if state & _SELECTED or (state & _WHOLE and kind in _CONTAINERS):
-                    yield child, (at, token), None
-                elif state & _INSIDE and child and isinstance(child, (str, dict)):
-                    yield child, (at, token), holder
-                if state and child and kind in _CONTAINERS:
-                    stack.append(steps[state].into(child, (at, token), run))
-                    break
+                if kind is dict or kind is list:
+                    is_left = state < _FIRST
+                    if state & _TAKEN:
+                        yield child, (at, token), None if state & _ITSELF else holder, is_left
+                    if child and not is_left:
+                        step = steps[state]
+                        if step.is_plain:
+                            left = iter(child.items()) if kind is dict else enumerate(child)
+                            stack.append((child, (at, token), left, step.named, step.rest))
+                        else:
+                            stack.append(step.into(child, (at, token), run))
+                        break
+                elif state & _SELECTED:
+                    yield child, (at, token), None, True
+                elif state & _INSIDE and isinstance(child, str):
+                    yield child, (at, token), holder, True
             else:
                 stack.pop()
+
+
+def members(container: Any) -> Iterator[tuple[Any, Any]]:
+    """What is in a container, with its tokens."""
+    return iter(container.items()) if container.__class__ is dict else enumerate(container)
 
 
 class _Run:
@@ -95,24 +112,25 @@ class _Step:
     """From a value in one state to the states of what is in it."""
 
     def __init__(self, state: int, segments: Iterable[tuple[JSONPathSegment, int, int]]) -> None:
-        self._rest = _INSIDE if state & (_SELECTED | _INSIDE | _WHOLE) else 0
+        self.rest = _INSIDE if state & (_SELECTED | _INSIDE | _WHOLE) else 0
         self._names: dict[Any, int] = {}
         self._spans: list[tuple[slice, int]] = []
         self._filters: list[tuple[JSONPathSelector, int]] = []
         for segment, own, following in segments:
             if state & own:
-                self._rest |= own if _is_descendant(segment) else 0
+                self.rest |= own if _is_descendant(segment) else 0
                 for selector in segment.selectors:
                     self._add(selector, following)
-        self._names = {name: named | self._rest for name, named in self._names.items()}
-        self._takes_any = bool(self._rest or self._filters)
+        self._names = {name: named | self.rest for name, named in self._names.items()}
+        self.named = self._names.get
+        self.is_plain = bool(self.rest and not self._filters and not self._spans)
 
     def _add(self, selector: Any, following: int) -> None:
         match type(selector).__name__:
             case "NameSelector":
                 self._names[selector.name] = following | self._names.get(selector.name, 0)
             case "WildcardSelector":
-                self._rest |= following
+                self.rest |= following
             case "IndexSelector":
                 self._spans.append((slice(selector.index, selector.index + 1 or None), following))
             case "SliceSelector":
@@ -121,16 +139,13 @@ class _Step:
                 self._filters.append((selector, following))
 
     def into(self, value: Any, at: Chain, run: _Run) -> _Frame:
-        """The value with what is in it and may have a state, and with what says which."""
-        members: Iterable[tuple[Any, Any]] = ()
-        move: Move = self._names.get
-        if value.__class__ is dict:
-            members = value.items() if self._takes_any else [(n, value[n]) for n in self._names if n in value]
-        elif value.__class__ is list and (self._takes_any or self._spans):
-            members = enumerate(value)
+        """A container with what is in it and may have a state, and with what says which."""
         if self._filters or (self._spans and value.__class__ is list):
-            move = self._by_value(value, run)
-        return value, at, iter(members), move, self._rest
+            return value, at, members(value), self._by_value(value, run), self.rest
+        if self.rest:
+            return value, at, members(value), self.named, self.rest
+        named = [(name, value[name]) for name in self._names if name in value] if value.__class__ is dict else ()
+        return value, at, iter(named), self.named, 0
 
     def _by_value(self, value: Any, run: _Run) -> Move:
         """What says the states where a name alone does not."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from prescreen.model import Image, Item, Text
 from prescreen.paths.pointer import Chain, pointer
-from prescreen.paths.query import Node
+from prescreen.paths.query import Node, members
 
 # What an OpenAI-style message or content part may say of itself. These strings are vocabulary, not text.
 _IMAGE_PARTS: Final = ("image_url", "input_image")
@@ -75,22 +75,50 @@ class Walk:
 
     def inside(self, nodes: Iterable[Node]) -> Iterator[Item]:
         """Every text and image in the selected values."""
-        for value, at, holder in nodes:
+        for value, at, holder, is_left in nodes:
             if isinstance(value, str):
-                # A pointer costs something, and there is no limit on blanks.
-                if value and not value.isspace() and (holder is None or not self._is_spoken_for(holder, at, value)):
-                    yield from items(pointer(at), value, with_links=self._with_links)
-            elif value.__class__ is dict:
-                if self._names is not None and not value.keys() <= self._names:
-                    yield from self._new_names(value, at)
-                if value.get("type") in _IMAGE_PARTS:
-                    yield from self._picture(value, at)
+                yield from self._string(value, at, holder)
+            elif value.__class__ is dict or value.__class__ is list:
+                if value.__class__ is dict:
+                    yield from self._about(value, at)
+                if is_left:
+                    yield from self._all_in(value, at)
 
-    def _new_names(self, container: dict[str, Any], at: Chain) -> Iterator[Item]:
-        names = cast("set[str]", self._names)
+    def _all_in(self, container: Any, at: Chain) -> Iterator[Item]:
+        names = self._names
+        stack: list[tuple[Any, Chain, Iterator[tuple[Any, Any]]]] = [(container, at, members(container))]
+        while stack:
+            holder, at, left = stack[-1]
+            for token, value in left:
+                kind = value.__class__
+                if kind is dict or kind is list:
+                    if value:
+                        at = (at, token)
+                        if kind is dict and ("type" in value or (names is not None and not names.issuperset(value))):
+                            yield from self._about(value, at)
+                        stack.append((value, at, iter(value.items()) if kind is dict else enumerate(value)))
+                        break
+                elif isinstance(value, str):
+                    yield from self._string(value, (at, token), holder)
+            else:
+                stack.pop()
+
+    def _string(self, value: str, at: Chain, holder: object) -> Iterator[Item]:
+        # A pointer costs something, and there is no limit on blanks.
+        if value and not value.isspace() and (holder is None or not self._is_spoken_for(holder, at, value)):
+            yield from items(pointer(at), value, with_links=self._with_links)
+
+    def _about(self, container: dict[str, Any], at: Chain) -> Iterator[Item]:
+        """The names in an object, and its image if it is a content part that has one."""
+        if self._names is not None and not self._names.issuperset(container):
+            yield from self._new_names(self._names, container, at)
+        if container.get("type") in _IMAGE_PARTS:
+            yield from self._picture(container, at)
+
+    def _new_names(self, known: set[str], container: dict[str, Any], at: Chain) -> Iterator[Item]:
         for name in container:
-            if name not in names and not name.isspace():
-                names.add(name)
+            if name not in known and not name.isspace():
+                known.add(name)
                 yield from items(pointer((at, name)), name, with_links=False)
 
     def _picture(self, part: dict[str, Any], at: Chain) -> Iterator[Image]:
