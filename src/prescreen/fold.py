@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from itertools import chain, starmap, zip_longest
 from operator import eq
@@ -43,11 +43,8 @@ _MOSTLY_PLAIN: Final = frozenset({"Lo", "Co", "Cn", "Cs"})
 _PLAIN: Final = re.compile(r"[\t\n\r\x20-\x7e\xc0-\xff]*")
 _SHORTEST: Final = 3  # letters; shorter words of another alphabet look like ours by chance
 _WORD: Final = re.compile(r"\w+")
-# A run of letters, digits and all that is not ASCII, if not all is ASCII and it has an ASCII letter or is long enough.
-_RUN: Final = re.compile(
-    r"(?<![^\s\x00-/:-@\[-`{-\x7f])(?=[0-9A-Za-z]*+[^\s\x00-\x7f])"
-    rf"(?:[^\s\x00-/:-\x7f]*+([A-Za-z])[^\s\x00-/:-@\[-`{{-\x7f]*+|[^\s\x00-/:-\x7f]{{{_SHORTEST},}}+)"
-)
+# A run of letters, digits and all that is not ASCII, if not all is ASCII and no letter of it is.
+_FOREIGN: Final = re.compile(r"(?<![^\s\x00-/:-@\[-`{-\x7f])([0-9]*+[^\s\x00-\x7f][^\s\x00-/:-\x7f]*+)(?![A-Za-z])")
 _BLOCKS: Final = re.compile(r".{1,4096}\S*", re.DOTALL)  # to be gone through one by one: that takes less memory
 _CAPITAL: Final = re.compile(
     "(?:LATIN LETTER SMALL CAPITAL|REGIONAL INDICATOR SYMBOL LETTER|PARENTHESIZED LATIN (?:SMALL|CAPITAL) LETTER"
@@ -66,7 +63,8 @@ _REMEMBERED: Final = 1 << 15  # characters
 
 def prepare() -> None:
     """Read the table of lookalikes now, and not while somebody waits for it: it takes a tenth of a second."""
-    _in_our_alphabet()
+    for with_similar in (True, False):
+        _lookalikes(with_similar=with_similar)
 
 
 def folded(text: str) -> str | None:
@@ -77,7 +75,7 @@ def folded(text: str) -> str | None:
         hidden = "".join(_TAGS.findall(text)).translate(_UNTAGGED)
         reading = _REVERSED.sub(lambda found: found[1][::-1], text).translate(_CHARACTERS)
         reading = f"{reading} {hidden}" if hidden else reading
-        reading = "".join(_RUN.sub(_in_our_alphabet(), block) for block in _BLOCKS.findall(reading))
+        reading = "".join(map(_in_our_alphabet, _BLOCKS.findall(reading)))
     reading = _SPACED.sub(lambda found: _SPACES.sub("", found[0]), reading)
     return None if reading == text or all(starmap(eq, zip_longest(_words(reading), _words(text)))) else reading
 
@@ -122,21 +120,18 @@ def _replacement(character: str) -> str:
     return character if gains_marks or len(plain) > _LONGEST else plain
 
 
-@cache
-def _in_our_alphabet() -> Callable[[re.Match[str]], str]:
-    """What replaces the lookalikes in a run, if it mixes them with ASCII letters or is of nothing else."""
+def _in_our_alphabet(block: str) -> str:
+    """The text with the lookalikes replaced in each word that mixes them with ASCII letters, or is of nothing else."""
     looser, strict = _lookalikes(with_similar=True), _lookalikes(with_similar=False)
-
-    def replaced(found: re.Match[str]) -> str:
-        run = found[0]
-        if found.lastindex:  # it has an ASCII letter
-            return run.translate(looser)
-        twin = run.translate(strict)
-        return twin if twin.isascii() else run
-
-    return replaced
+    pieces = _FOREIGN.split(block)
+    pieces[::2] = [each if each.isascii() else each.translate(looser) for each in pieces[::2]]
+    pieces[1::2] = [
+        twin if len(each) >= _SHORTEST and (twin := each.translate(strict)).isascii() else each for each in pieces[1::2]
+    ]
+    return "".join(pieces)
 
 
+@cache
 def _lookalikes(*, with_similar: bool) -> dict[int, str]:
     """ASCII letters and digits by the characters that look like them (Unicode's confusables, UTS #39).
 

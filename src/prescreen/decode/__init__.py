@@ -78,7 +78,7 @@ def query_fields(head: Head, limits: Limits) -> tuple[Field, ...]:
     """
     if not head.query.isascii() or b"%" in head.query:
         media.refuse_ascii(head, unquoted(head.query))
-    return forms.fields(head.query, limits.fields) if head.query else ()
+    return forms.fields(head.query, limits.fields)
 
 
 def _guessed(body: bytes, accepts: Accepts, limits: Limits) -> MediaType:

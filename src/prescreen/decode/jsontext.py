@@ -33,9 +33,8 @@ def parse(body: bytes, limits: Limits, *, with_floats: bool = True) -> object:
     shape = _shape(body, limits)
     _check_depth(shape, limits)
     names = _Names()
-    reader = JSONDecoder(
-        object_hook=names.seen, parse_constant=_refuse_constant, parse_float=float if with_floats else len
-    )
+    number = float if with_floats else len  # of all that takes a string and gives a number, the fastest
+    reader = JSONDecoder(object_hook=names.seen, parse_constant=_refuse_constant, parse_float=number)
     try:
         value = reader.decode(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -123,4 +122,3 @@ class _Names:
 
 def _refuse_constant(_name: str) -> Never:
     raise Unreadable("NaN and Infinity are not JSON")
-

@@ -15,7 +15,6 @@ from prescreen.paths.walk import PART_NAMES, Walk
 from prescreen.rule import EVERYTHING
 
 _QUERY: Final = "query#"
-_WHOLE: Final = Query("$", "json")
 
 
 class Places:
@@ -101,7 +100,7 @@ class Places:
         known = None if self._keys is False else self._names
         if document.has_json:
             walk = Walk(known, with_links=self.takes_all, with_vocabulary=True)
-            yield from walk.inside(_WHOLE.select(document.json))
+            yield from walk.inside([(document.json, None, None, True)])
         yield from self._form.texts(document.fields, limits.characters)
         yield from self._form.everything(document.fields, limits.characters, known)
         if document.text:

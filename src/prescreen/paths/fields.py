@@ -19,7 +19,10 @@ from prescreen.paths.walk import items
 
 _CONTINUATIONS: Final = bytes(range(0x80, 0xC0))  # of UTF-8: not one of these begins a character
 # Hexadecimal digits by what they can begin, as the second digit or the first: one of these bytes, or another.
-_DIGITS: Final = bytes(ord("8") if byte in b"89abAB" else ord("0") if byte in b"01234567cdefCDEF" else byte if byte == ord("%") else 0 for byte in range(256))
+_DIGITS: Final = bytes(
+    ord("8") if byte in b"89abAB" else ord("0") if byte in b"01234567cdefCDEF" else byte if byte == ord("%") else 0
+    for byte in range(256)
+)
 
 
 class Fields:

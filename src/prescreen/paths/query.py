@@ -15,7 +15,7 @@ from prescreen.errors import ConfigError, Oversize
 from prescreen.paths.pointer import Chain
 
 if TYPE_CHECKING:
-    from jsonpath_rfc9535 import JSONPathEnvironment, JSONPathQuery
+    from jsonpath_rfc9535 import JSONPathQuery
     from jsonpath_rfc9535.segments import JSONPathSegment
     from jsonpath_rfc9535.selectors import JSONPathSelector
 
@@ -38,7 +38,7 @@ _REMEMBERED: Final = 1 << 10  # states
 
 
 class Query:
-    """One JSONPath, compiled; without a path, the whole document.
+    """One JSONPath, compiled.
 
     `names` are the member names that it contains itself. Raises ConfigError for what is not an RFC 9535 query,
     and for filters whose cost a client could drive up: with regular expressions, or with a `..`, a `*` or a filter inside.

@@ -141,4 +141,3 @@ class Walk:
                 return True
             self._said.add(value)
         return (id(holder), token) in self._spoken_for
-
