@@ -842,11 +842,12 @@ def test_states_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_of_a_body_without_a_text_what_is_ignored_is_counted_once() -> None:
-    found = Places(json=["all"], form=[], query=[], text=False, images="ignore", on_unmatched="all")
     document = Document(kind="json", json=[*IMAGES.values()], has_json=True)
-    assert found.harvest(document, (), Limits(texts=len(IMAGES))).is_unmatched
-    with pytest.raises(Oversize, match="texts and images"):
-        found.harvest(document, (), Limits(texts=len(IMAGES) - 1))
+    for paths in (["all"], ["$", "$[*]", "$..*"]):
+        found = Places(json=paths, form=[], query=[], text=False, images="ignore", on_unmatched="all")
+        assert found.harvest(document, (), Limits(texts=len(IMAGES))).is_unmatched
+        with pytest.raises(Oversize, match="texts and images"):
+            found.harvest(document, (), Limits(texts=len(IMAGES) - 1))
 
 
 @PROPERTY

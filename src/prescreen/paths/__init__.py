@@ -128,7 +128,8 @@ class Harvest:
         self.items: dict[Item, None] = {}  # in the order found
         self.is_unmatched = False
         self._limits, self._policy = limits, images
-        self._images = self._ignored = self._characters = 0
+        self._images = self._characters = 0
+        self._ignored: set[Image] = set()
         self._has_any = False
 
     def take(self, found: Iterable[Item]) -> bool:
@@ -155,7 +156,7 @@ class Harvest:
         if self._policy == "moderate":
             self._ask_about(image)
         else:
-            self._ignored += 1  # finding it was work all the same
+            self._ignored.add(image)  # finding it was work all the same
             self._check_count()
         # Four characters of base64 are three bytes.
         if image.url[:5].lower() == "data:" and len(image.url) * 3 // 4 > self._limits.image:
@@ -174,5 +175,5 @@ class Harvest:
         self._check_count()
 
     def _check_count(self) -> None:
-        if len(self.items) + self._ignored > self._limits.texts:
+        if len(self.items) + len(self._ignored) > self._limits.texts:
             raise Oversize(f"there are more than {self._limits.texts} texts and images to moderate")
