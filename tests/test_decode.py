@@ -12,7 +12,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from prescreen.decode import admit, decode, query_fields
+from doubles import screened, values
+from prescreen import Rule
+from prescreen.decode import admit, decode, jsontext, query_fields
 from prescreen.document import Accepts, Document, Field, Limits, unquoted
 from prescreen.errors import ConfigError, Incomplete, Oversize, RequestError, Unreadable, Unsupported
 from prescreen.model import BodyKind, Head, Text
@@ -997,3 +999,18 @@ def test_no_depth_is_taken_that_readers_cannot_walk() -> None:
     with pytest.raises(ConfigError) as caught:
         Limits(depth=91)
     assert caught.value.key == "depth"
+
+
+def test_floats_are_read_where_a_filter_may_look_at_them_and_are_never_texts() -> None:
+    body, limits = b'{"a": [0.25, -1e2, 1e400]}', Limits()
+    assert jsontext.parse(body, limits) == {"a": [0.25, -100.0, float("inf")]}
+    found = jsontext.parse(body, limits, with_floats=False)
+    assert isinstance(found, dict)
+    assert [type(each) for each in found["a"]] == [int] * 3
+
+
+@pytest.mark.parametrize(("path", "number"), [("$[?@.score > 0.5].text", b"0.75"), ("$[*].text", b"0.25")])
+def test_a_filter_compares_floats(path: str, number: bytes) -> None:
+    body = b'[{"score": %b, "text": "seven violet lanterns"}]' % number
+    decision, asked = screened(Rule("POST /", json=path), body, content_type="application/json")
+    assert (decision.is_rejected, values(asked)) == (True, ["seven violet lanterns"])

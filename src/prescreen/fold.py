@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import cache
-from itertools import zip_longest
+from itertools import chain, starmap, zip_longest
+from operator import eq
 from typing import Final
 
 INVISIBLE: Final = re.compile(
@@ -22,25 +24,28 @@ INVISIBLE: Final = re.compile(
 
 _JOINING: Final = "\u0600-\u08ff\u0900-\u109f\u1780-\u18af\ua800-\uabff\U00010a00-\U00011fff"
 _RIGHT_TO_LEFT: Final = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff"
-# Of a country: a pair of letters. Of England, say: an emoji with a code.
-_FLAGS: Final = (
-    "(?<![\U0001f1e6-\U0001f1ff])[\U0001f1e6-\U0001f1ff]{2}(?![\U0001f1e6-\U0001f1ff])"
-    "|(?<=\U0001f3f4)\U000e0067\U000e0062(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074|\U000e0077\U000e006c\U000e0073)\U000e007f"
-)
-# Joiners in scripts that need them, marks of direction beside letters that run so, flags.
+_MARKS: Final = "\u061c\u200e\u200f"
+_REGIONAL: Final = "\U0001f1e6-\U0001f1ff"
+# Joiners in scripts that need them; marks of direction beside letters that run so; flags of a country, a pair of letters,
+# and those of England, Scotland and Wales, an emoji with a code. What each begins with comes first: then the search is fast.
 _AT_HOME: Final = re.compile(
-    f"(?<=[{_JOINING}])[\u200c\u200d]|(?<=[{_RIGHT_TO_LEFT}])[\u200e\u200f\u061c]"
-    f"|[\u200e\u200f\u061c](?=[{_RIGHT_TO_LEFT}])|{_FLAGS}"
+    f"[\u200c\u200d{_MARKS}{_REGIONAL}\U000e0067](?:(?<=[{_JOINING}][\u200c\u200d])"
+    f"|(?<=[{_RIGHT_TO_LEFT}][{_MARKS}])|(?<=[{_MARKS}])(?=[{_RIGHT_TO_LEFT}])"
+    f"|(?<=[{_REGIONAL}])(?<![{_REGIONAL}]{{2}})[{_REGIONAL}](?![{_REGIONAL}])"
+    "|(?<=\U0001f3f4\U000e0067)\U000e0062"
+    "(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074|\U000e0077\U000e006c\U000e0073)\U000e007f)"
 )
-_ACCENTED: Final = re.compile(r"\w[\u0300-\u036f]")
+_ACCENTED: Final = re.compile(r"(?:\w[\u0300-\u036f])+")
 _REVERSED: Final = re.compile("\u202e([^\u202c-\u202e\u2066-\u2069\n]*)[\u202c\u202d]?")  # the bidi override, UAX #9
 _TAGS: Final = re.compile("[\U000e0020-\U000e007e]+")  # ASCII that nobody sees
+_UNTAGGED: Final = {0xE0000 + code: code for code in range(0x20, 0x7F)}
 _MOSTLY_PLAIN: Final = frozenset({"Lo", "Co", "Cn", "Cs"})
 _PLAIN: Final = re.compile(r"[\t\n\r\x20-\x7e\xc0-\xff]*")
+_SHORTEST: Final = 3  # letters; shorter words of another alphabet look like ours by chance
 _WORD: Final = re.compile(r"\w+")
-_RUN: Final = re.compile(r"[^\s\x00-/:-@\[-`{-\x7f]+")  # letters, digits and all that is not ASCII
-_BLOCKS: Final = re.compile(r".{1,4096}\S*", re.DOTALL)  # to be replaced in one by one: that takes less memory
-_LETTER: Final = re.compile("[A-Za-z]")
+# A run of letters, digits and all that is not ASCII, if not all is ASCII and no letter of it is.
+_FOREIGN: Final = re.compile(r"(?<![^\s\x00-/:-@\[-`{-\x7f])([0-9]*+[^\s\x00-\x7f][^\s\x00-/:-\x7f]*+)(?![A-Za-z])")
+_BLOCKS: Final = re.compile(r".{1,4096}\S*", re.DOTALL)  # to be gone through one by one: that takes less memory
 _CAPITAL: Final = re.compile(
     "(?:LATIN LETTER SMALL CAPITAL|REGIONAL INDICATOR SYMBOL LETTER|PARENTHESIZED LATIN (?:SMALL|CAPITAL) LETTER"
     "|NEGATIVE (?:CIRCLED|SQUARED) LATIN CAPITAL LETTER) ([A-Z])"
@@ -54,7 +59,6 @@ _SPACED: Final = re.compile(
 _SPACES: Final = re.compile(f"{_MARK}+")
 _LONGEST: Final = 4  # characters that one may stand for: some stand for a whole sentence
 _REMEMBERED: Final = 1 << 15  # characters
-_SHORTEST: Final = 3  # letters; shorter words of another alphabet look like ours by chance
 
 
 def prepare() -> None:
@@ -65,25 +69,24 @@ def prepare() -> None:
 
 def folded(text: str) -> str | None:
     """The folded reading of the text; None where its words are the same."""
-    text = _ACCENTED.sub(_composed, _ACCENTED.sub(_composed, _AT_HOME.sub("", text)))
     reading = text
     if not _PLAIN.fullmatch(text):
-        hidden = "".join(chr(ord(each) - 0xE0000) for each in "".join(_TAGS.findall(reading)))
-        reading = _REVERSED.sub(lambda found: found[1][::-1], reading).translate(_CHARACTERS)
+        text = _ACCENTED.sub(_composed, _ACCENTED.sub(_composed, _AT_HOME.sub("", text)))
+        hidden = "".join(_TAGS.findall(text)).translate(_UNTAGGED)
+        reading = _REVERSED.sub(lambda found: found[1][::-1], text).translate(_CHARACTERS)
         reading = f"{reading} {hidden}" if hidden else reading
-        reading = "".join(_RUN.sub(_in_our_alphabet, block) for block in _BLOCKS.findall(reading))
+        reading = "".join(map(_in_our_alphabet, _BLOCKS.findall(reading)))
     reading = _SPACED.sub(lambda found: _SPACES.sub("", found[0]), reading)
-    return None if reading == text or _has_same_words(reading, text) else reading
+    return None if reading == text or all(starmap(eq, zip_longest(_words(reading), _words(text)))) else reading
 
 
-def _composed(pair: re.Match[str]) -> str:
-    """A letter with its accent as one character, where there is one."""
-    return unicodedata.normalize("NFC", pair[0])
+def _composed(pairs: re.Match[str]) -> str:
+    """Letters with their accents as one character each, where there is one."""
+    return unicodedata.normalize("NFC", pairs[0])
 
 
-def _has_same_words(reading: str, text: str) -> bool:
-    pairs = zip_longest(_WORD.finditer(reading), _WORD.finditer(text))
-    return all(one and other and one[0] == other[0] for one, other in pairs)
+def _words(text: str) -> Iterator[str]:
+    return chain.from_iterable(_WORD.findall(block[0]) for block in _BLOCKS.finditer(text))
 
 
 class _Characters(dict[int, str]):
@@ -117,15 +120,15 @@ def _replacement(character: str) -> str:
     return character if gains_marks or len(plain) > _LONGEST else plain
 
 
-def _in_our_alphabet(found: re.Match[str]) -> str:
-    """A run of characters with its lookalikes replaced, if it mixes them with ASCII letters or is of nothing else."""
-    run = found[0]
-    if run.isascii():
-        return run
-    if _LETTER.search(run):
-        return run.translate(_lookalikes(with_similar=True))
-    twin = run.translate(_lookalikes(with_similar=False))
-    return twin if twin.isascii() and len(run) >= _SHORTEST else run
+def _in_our_alphabet(block: str) -> str:
+    """The text with the lookalikes replaced in each word that mixes them with ASCII letters, or is of nothing else."""
+    looser, strict = _lookalikes(with_similar=True), _lookalikes(with_similar=False)
+    pieces = _FOREIGN.split(block)
+    pieces[::2] = [each if each.isascii() else each.translate(looser) for each in pieces[::2]]
+    pieces[1::2] = [
+        twin if len(each) >= _SHORTEST and (twin := each.translate(strict)).isascii() else each for each in pieces[1::2]
+    ]
+    return "".join(pieces)
 
 
 @cache

@@ -67,6 +67,7 @@ class Targets:
         return Accepts(
             kinds=frozenset[BodyKind]().union(*(rule.kinds for rule in rules)),
             limit=min(rule.limit or self._limits.body for rule in rules),
+            with_floats=any("?" in path for rule in rules for path in rule.json),  # in a filter
             **switches,
         )
 

@@ -10,6 +10,9 @@ body is a module here, an entry in `media.KINDS` and a branch in `decode`.
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from prescreen.decode import coding, forms, jsontext, media, multipart
 from prescreen.decode.media import MediaType
 from prescreen.document import Accepts, Document, Field, Limits, unquoted
@@ -17,6 +20,8 @@ from prescreen.errors import Oversize, Unreadable, Unsupported
 from prescreen.model import Head
 
 __all__ = ["admit", "decode", "query_fields"]
+
+_CODED_BEYOND_ASCII: Final = re.compile(rb"%[89A-Fa-f][0-9A-Fa-f]")
 
 
 def admit(head: Head, accepts: Accepts) -> None:
@@ -73,7 +78,7 @@ def query_fields(head: Head, limits: Limits) -> tuple[Field, ...]:
     """
     if not head.query.isascii() or b"%" in head.query:
         media.refuse_ascii(head, unquoted(head.query))
-    return forms.fields(head.query, limits.fields) if head.query else ()
+    return forms.fields(head.query, limits.fields)
 
 
 def _guessed(body: bytes, accepts: Accepts, limits: Limits) -> MediaType:
@@ -85,7 +90,7 @@ def _guessed(body: bytes, accepts: Accepts, limits: Limits) -> MediaType:
 
 def _is_ascii(body: bytes, found: MediaType) -> bool:
     is_urlencoded = found.kind == "form" and found.boundary is None
-    return body.isascii() and (not is_urlencoded or unquoted(body).isascii())
+    return body.isascii() and not (is_urlencoded and _CODED_BEYOND_ASCII.search(body))
 
 
 def _has_json(body: bytes, found: MediaType, accepts: Accepts, limits: Limits) -> bool:
@@ -98,7 +103,8 @@ def _has_json(body: bytes, found: MediaType, accepts: Accepts, limits: Limits) -
 
 
 def _json(body: bytes, found: MediaType, accepts: Accepts, limits: Limits) -> object:
-    return jsontext.parse(jsontext.as_utf8(body, found.charset) if accepts.allow_utf16 else body, limits)
+    text = jsontext.as_utf8(body, found.charset) if accepts.allow_utf16 else body
+    return jsontext.parse(text, limits, with_floats=accepts.with_floats)
 
 
 def _fields(body: bytes, found: MediaType, accepts: Accepts, limits: Limits) -> tuple[Field, ...]:

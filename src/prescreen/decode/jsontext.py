@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from itertools import accumulate
+from json import JSONDecoder
 from typing import Any, Final, Never
 
 from prescreen.decode.media import WIDE
@@ -19,11 +20,11 @@ _LIKE_CONTAINER: Final = re.compile(
 )
 _NO_SHAPE: Final = bytes(set(range(256)) - set(b'"[]{},:'))
 _NO_BRACKETS: Final = b",:"
-_STEP: Final = {byte: step for bytes_, step in ((b"[{", 1), (b"]}", -1)) for byte in bytes_}
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # up and down, as signed bytes
 
 
-def parse(body: bytes, limits: Limits) -> object:
-    """The JSON value of a UTF-8 body.
+def parse(body: bytes, limits: Limits, *, with_floats: bool = True) -> object:
+    """The JSON value of a UTF-8 body; without floats, these are nothing but numbers.
 
     Raises Unreadable for what RFC 8259 does not allow (NaN, trailing text, bad UTF-8 …), for a
     repeated key (readers differ on which one counts) and for too much depth; Oversize for too many
@@ -31,8 +32,11 @@ def parse(body: bytes, limits: Limits) -> object:
     """
     shape = _shape(body, limits)
     _check_depth(shape, limits)
+    names = _Names()
+    number = float if with_floats else len  # of all that takes a string and gives a number, the fastest
+    reader = JSONDecoder(object_hook=names.seen, parse_constant=_refuse_constant, parse_float=number)
     try:
-        value = _DECODER.decode(body.decode("utf-8-sig"))
+        value = reader.decode(body.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise Unreadable(f"the JSON is not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
@@ -40,7 +44,7 @@ def parse(body: bytes, limits: Limits) -> object:
     except ValueError as error:  # an integer of more digits than the interpreter converts
         raise Unreadable("a number in the JSON has too many digits") from error
     # Each name has its colon; of a repeated one, the reader keeps the last.
-    if _count_names(value) != shape.count(b":"):
+    if names.count != shape.count(b":"):
         raise Unreadable("a key is repeated in a JSON object")
     return value
 
@@ -101,25 +105,20 @@ def _check_depth(shape: bytes, limits: Limits) -> None:
         return
     if shape.count(b"]") + shape.count(b"}") > openers:
         raise Unreadable("not valid JSON: it closes more than it opens")
-    if max(accumulate(map(_STEP.__getitem__, shape.translate(None, _NO_BRACKETS)))) > limits.depth:
+    if max(accumulate(memoryview(shape.translate(_STEPS, _NO_BRACKETS)).cast("b"))) > limits.depth:
         raise Unreadable(f"the JSON is nested more than {limits.depth} levels deep")
 
 
-def _count_names(value: object) -> int:
-    """How many members the objects in it have, all together."""
-    count = 0
-    left: list[Any] = [[value]]
-    while left:
-        each = left.pop()
-        if each.__class__ is dict:
-            count += len(each)
-            each = each.values()
-        left += [child for child in each if child and child.__class__ in (dict, list)]
-    return count
+class _Names:
+    """How many members the objects of a document have, counted as the reader makes them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def seen(self, members: dict[str, Any]) -> dict[str, Any]:
+        self.count += len(members)
+        return members
 
 
 def _refuse_constant(_name: str) -> Never:
     raise Unreadable("NaN and Infinity are not JSON")
-
-
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -40,7 +40,7 @@ _LIKE_ASCII: Final = frozenset({"iso-8859-1", "latin-1", "windows-1252"})  # whe
 _PROSE: Final = re.compile(rb"(?:(?!--)[ -~]{1,200}\r\n){0,4}(?:\r\n)?")  # nothing that could be a part
 
 
-def fields(body: bytes, boundary: bytes, limits: Limits, *, allow_preamble: bool = False) -> tuple[Field, ...]:
+def fields(body: bytes, boundary: bytes, limits: Limits, *, allow_preamble: bool) -> tuple[Field, ...]:
     """Every part in order, fields and files alike. Raises Unreadable, Oversize."""
     delimiter = b"--" + boundary
     start = body.find(delimiter)
@@ -63,7 +63,7 @@ def _cuts(body: bytes, delimiter: bytes, at: int) -> Iterator[int]:
 
 
 def _part(body: bytes, start: int, stop: int, head_limit: int) -> Field:
-    if not (stop - start >= 2 and body.startswith(b"\r\n", start) and body.endswith(b"\r\n", start, stop)):
+    if not (body.startswith(b"\r\n", start) and body.endswith(b"\r\n", start, stop)):
         raise Unreadable("a multipart boundary stands in the middle of a line")
     end = body.find(b"\r\n\r\n", start + 2, min(start + head_limit, stop - 2))
     if end < 0:

@@ -38,7 +38,6 @@ class Places:
         paths = list(json)
         self.takes_all: Final = EVERYTHING in paths
         self._queries = tuple(Query(path, f"json[{index}]") for index, path in enumerate(paths) if path != EVERYTHING)
-        self._overlaps = len(self._queries) > 1 or any(each.overlaps for each in self._queries)
         self._form = Fields(form)
         # Some accessors (Flask's `request.values`, say) look for a form's field in the query, too.
         self._query = Fields({*query, *self._form.names}, _QUERY)
@@ -69,7 +68,7 @@ class Places:
             found.is_unmatched = True
             if self._on_unmatched == "reject":
                 raise Unwanted("the request has no text where its route expects it")
-            if self._on_unmatched == EVERYTHING:
+            if self._on_unmatched == EVERYTHING and not self.takes_all:
                 found.take(self._everything(document, query, limits))
         for body in document.form_like:
             found.take(self._form.spelled_out(body, limits.fields, limits.characters))
@@ -92,7 +91,7 @@ class Places:
             yield _plain(document.text)
 
     def _in_json(self, document: Document) -> Iterator[Item]:
-        walk = Walk(self._names if self._keys else None, overlaps=self._overlaps, with_links=True)
+        walk = Walk(self._names if self._keys else None, with_links=True)
         for path in self._queries:
             yield from walk.inside(path.select(document.json))
 
@@ -100,8 +99,8 @@ class Places:
         """Every string of the body, and what else is a text: member names, parameters, the names of uploads."""
         known = None if self._keys is False else self._names
         if document.has_json:
-            walk = Walk(known, overlaps=False, with_links=self.takes_all, with_vocabulary=True)
-            yield from walk.inside([(document.json, None)])
+            walk = Walk(known, with_links=self.takes_all, with_vocabulary=True)
+            yield from walk.inside([(document.json, None, None, True)])
         yield from self._form.texts(document.fields, limits.characters)
         yield from self._form.everything(document.fields, limits.characters, known)
         if document.text:
@@ -129,7 +128,8 @@ class Harvest:
         self.items: dict[Item, None] = {}  # in the order found
         self.is_unmatched = False
         self._limits, self._policy = limits, images
-        self._images = self._ignored = self._characters = 0
+        self._images = self._characters = 0
+        self._ignored: set[Image] = set()
         self._has_any = False
 
     def take(self, found: Iterable[Item]) -> bool:
@@ -156,7 +156,7 @@ class Harvest:
         if self._policy == "moderate":
             self._ask_about(image)
         else:
-            self._ignored += 1  # finding it was work all the same
+            self._ignored.add(image)  # finding it was work all the same
             self._check_count()
         # Four characters of base64 are three bytes.
         if image.url[:5].lower() == "data:" and len(image.url) * 3 // 4 > self._limits.image:
@@ -175,5 +175,5 @@ class Harvest:
         self._check_count()
 
     def _check_count(self) -> None:
-        if len(self.items) + self._ignored > self._limits.texts:
+        if len(self.items) + len(self._ignored) > self._limits.texts:
             raise Oversize(f"there are more than {self._limits.texts} texts and images to moderate")

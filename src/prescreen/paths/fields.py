@@ -18,7 +18,11 @@ from prescreen.paths.pointer import escape
 from prescreen.paths.walk import items
 
 _CONTINUATIONS: Final = bytes(range(0x80, 0xC0))  # of UTF-8: not one of these begins a character
-_CODED_CONTINUATIONS: Final = (b"%8", b"%9", b"%a", b"%A", b"%b", b"%B")
+# Hexadecimal digits by what they can begin, as the second digit or the first: one of these bytes, or another.
+_DIGITS: Final = bytes(
+    ord("8") if byte in b"89abAB" else ord("0") if byte in b"01234567cdefCDEF" else byte if byte == ord("%") else 0
+    for byte in range(256)
+)
 
 
 class Fields:
@@ -96,8 +100,9 @@ def _recoded(at: str, raw: bytes) -> Iterator[Text]:
 
 def _refuse_long(raw: bytes, most: int) -> None:
     """Raise Oversize for more characters than anyone may send, before any is decoded."""
-    coded = 2 * raw.count(b"%") + sum(map(raw.count, _CODED_CONTINUATIONS))
-    if len(raw.translate(None, _CONTINUATIONS)) - coded > most:
+    digits = raw.translate(_DIGITS)
+    begins, continues = (digits.count(first + b"0") + digits.count(first + b"8") for first in (b"%0", b"%8"))
+    if len(raw.translate(None, _CONTINUATIONS)) - 2 * begins - 3 * continues > most:
         raise Oversize(f"a form field or query parameter has more than {most} characters")
 
 

@@ -1,185 +1,190 @@
 """JSONPath (RFC 9535): parsed by a library, and evaluated here, in bounded time and little memory.
 
 The library's own evaluation makes an object and a path for each value that it passes, and meets a value
-again for each `..` above it. Here a value's path is a chain that shares its beginning with its neighbours', a
-container is entered once by each `..`, and nothing is kept that has been passed.
+again for each `..` above it. Here one pass goes to each value once. What it takes there is a state: a bit for each
+segment that is to be applied to the value. A value's path is a chain that shares its beginning with its neighbours',
+and nothing is kept that has been passed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain as chained
 from typing import TYPE_CHECKING, Any, Final
 
 from prescreen.errors import ConfigError, Oversize
 from prescreen.paths.pointer import Chain
 
 if TYPE_CHECKING:
-    from jsonpath_rfc9535 import JSONPathEnvironment, JSONPathQuery
+    from jsonpath_rfc9535 import JSONPathQuery
     from jsonpath_rfc9535.segments import JSONPathSegment
     from jsonpath_rfc9535.selectors import JSONPathSelector
 
-Node = tuple[Any, Chain]
-Select = Callable[[Any, Chain, "_Run"], Iterable[Node]]
-Step = Callable[[Iterable[Node], "_Run"], Iterator[Node]]
+Node = tuple[Any, Chain, object, bool]
+"""A value, where it lies, what it is in (None if the value is selected itself), and whether all in it is left to the caller."""
+Move = Callable[[Any, int], int]
+_Frame = tuple[Any, Chain, Iterator[tuple[Any, Any]], Move, int]
+
+# The bits of a state.
+_SELECTED: Final = 1  # the value itself
+_INSIDE: Final = 2  # of a selected value
+_WHOLE: Final = 4  # all that is inside is selected, if anything is: a `..[*]` at the end
+_ITSELF: Final = _SELECTED | _WHOLE
+_TAKEN: Final = _ITSELF | _INSIDE
+_FIRST: Final = 8  # the first segment is to be applied to the value; the second has the next bit, and so on
 
 _REGULAR: Final = ("match", "search")
 _MOST_FILTERED: Final = 2_000  # values that the filters of one path may look at; each costs the library 10 µs
+_REMEMBERED: Final = 1 << 10  # states
 
 
 class Query:
     """One JSONPath, compiled.
 
-    `names` are the member names that it contains itself, `overlaps` says whether it may select a value
-    and what is inside it. Raises ConfigError for what is not an RFC 9535 query, and for filters whose cost a
-    client could drive up: with regular expressions, or with a `..`, a `*` or a filter inside.
+    `names` are the member names that it contains itself. Raises ConfigError for what is not an RFC 9535 query,
+    and for filters whose cost a client could drive up: with regular expressions, or with a `..`, a `*` or a filter inside.
     """
 
     def __init__(self, path: str, key: str) -> None:
         parsed = _parse(path, key)
         self.names: Final = frozenset(_names(parsed))
-        self.overlaps: Final = any(map(_is_descendant, parsed.segments))
-        self._steps: Final = list(_steps(parsed))
+        self._steps: Final = _Steps(parsed)
         _refuse_costly_filters(parsed, path, key)
 
-    def select(self, document: object) -> Iterable[Node]:
-        """The values that the query selects, in document order. Raises Oversize for too much filtering."""
-        run = _Run(document)
-        nodes: Iterable[Node] = [(document, None)]
-        for step in self._steps:
-            nodes = step(nodes, run)
-        return nodes
+    def select(self, document: object) -> Iterator[Node]:
+        """The selected values, each once and after what it is in. Raises Oversize for too much filtering."""
+        first, is_container = self._steps.first, document.__class__ in (dict, list)
+        if first & _SELECTED or (first & _WHOLE and is_container):
+            yield document, None, None, True
+        elif is_container:
+            yield from self._below(document)
+
+    def _below(self, document: Any) -> Iterator[Node]:
+        steps, run = self._steps, _Run(document)
+        stack = [steps[steps.first].into(document, None, run)]
+        while stack:
+            holder, at, left, move, rest = stack[-1]
+            for token, child in left:
+                state = move(token, rest)
+                kind = child.__class__
+                if kind is dict or kind is list:
+                    is_left = state < _FIRST
+                    if state & _TAKEN:
+                        yield child, (at, token), None if state & _ITSELF else holder, is_left
+                    if child and not is_left:
+                        step = steps[state]
+                        if step.is_plain:
+                            left = iter(child.items()) if kind is dict else enumerate(child)
+                            stack.append((child, (at, token), left, step.named, step.rest))
+                        else:
+                            stack.append(step.into(child, (at, token), run))
+                        break
+                elif state & _SELECTED:
+                    yield child, (at, token), None, True
+                elif state & _INSIDE and isinstance(child, str):
+                    yield child, (at, token), holder, True
+            else:
+                stack.pop()
+
+
+def members(container: Any) -> Iterator[tuple[Any, Any]]:
+    """What is in a container, with its tokens."""
+    return iter(container.items()) if container.__class__ is dict else enumerate(container)
 
 
 class _Run:
     """What one evaluation keeps: the document, and how many values its filters have looked at."""
 
     def __init__(self, root: Any) -> None:
-        self.root = root
+        self._root = root
         self._filtered = 0
 
-    def count(self) -> None:
+    def holds(self, selector: Any, value: Any) -> bool:
+        """Whether the filter holds for the value. Raises Oversize."""
+        from jsonpath_rfc9535.filter_expressions import FilterContext
+
         self._filtered += 1
         if self._filtered > _MOST_FILTERED:
             raise Oversize(f"there are more than {_MOST_FILTERED} values at a place that is filtered")
+        return bool(selector.expression.evaluate(FilterContext(env=selector.env, current=value, root=self._root)))
 
 
-def members(value: object) -> Iterator[tuple[str | int, Any]]:
-    """What is in a container, with its token; nothing for other values."""
-    if value.__class__ is dict:
-        return iter(value.items())
-    return enumerate(value if value.__class__ is list else ())
+class _Step:
+    """From a value in one state to the states of what is in it."""
+
+    def __init__(self, state: int, segments: Iterable[tuple[JSONPathSegment, int, int]]) -> None:
+        self.rest = _INSIDE if state & (_SELECTED | _INSIDE | _WHOLE) else 0
+        self._names: dict[Any, int] = {}
+        self._spans: list[tuple[slice, int]] = []
+        self._filters: list[tuple[JSONPathSelector, int]] = []
+        for segment, own, following in segments:
+            if state & own:
+                self.rest |= own if _is_descendant(segment) else 0
+                for selector in segment.selectors:
+                    self._add(selector, following)
+        self._names = {name: named | self.rest for name, named in self._names.items()}
+        self.named = self._names.get
+        self.is_plain = bool(self.rest and not self._filters and not self._spans)
+
+    def _add(self, selector: Any, following: int) -> None:
+        match type(selector).__name__:
+            case "NameSelector":
+                self._names[selector.name] = following | self._names.get(selector.name, 0)
+            case "WildcardSelector":
+                self.rest |= following
+            case "IndexSelector":
+                self._spans.append((slice(selector.index, selector.index + 1 or None), following))
+            case "SliceSelector":
+                self._spans.append((selector.slice, following))
+            case _:
+                self._filters.append((selector, following))
+
+    def into(self, value: Any, at: Chain, run: _Run) -> _Frame:
+        """A container with what is in it and may have a state, and with what says which."""
+        if self._filters or (self._spans and value.__class__ is list):
+            return value, at, members(value), self._by_value(value, run), self.rest
+        if self.rest:
+            return value, at, members(value), self.named, self.rest
+        named = [(name, value[name]) for name in self._names if name in value] if value.__class__ is dict else ()
+        return value, at, iter(named), self.named, 0
+
+    def _by_value(self, value: Any, run: _Run) -> Move:
+        """What says the states where a name alone does not."""
+        size = len(value) if value.__class__ is list else 0
+        spans = [(range(*span.indices(size)), following) for span, following in self._spans if span.step != 0]
+
+        def move(token: str | int, rest: int) -> int:
+            state = self._names.get(token, rest)
+            for span, following in spans:
+                state |= following if token in span else 0
+            for selector, following in self._filters:
+                state |= following if run.holds(selector, value[token]) else 0
+            return state
+
+        return move
 
 
-def _steps(parsed: JSONPathQuery) -> Iterator[Step]:
-    is_single = True  # no value can have come twice yet
-    for segment in parsed.segments:
-        if segment is parsed.segments[-1] and str(segment) == "..[*]":
-            yield lambda nodes, _run: ((value, at) for value, at in nodes if isinstance(value, dict | list))
-            return  # all that is inside will be looked at
-        yield _step(segment, parsed.env, is_single=is_single)
-        is_single = is_single and not _is_descendant(segment)
+class _Steps(dict[int, _Step]):
+    """The step from each state, made when it is first met; bounded, since clients choose what is met. `first` is the first state."""
 
+    def __init__(self, parsed: JSONPathQuery) -> None:
+        super().__init__()
+        segments = list(parsed.segments)
+        states = [*(_FIRST << index for index in range(len(segments))), _SELECTED]
+        if segments and str(segments[-1]) == "..[*]":
+            segments.pop()
+            states[-2:] = [_WHOLE]
+        self.first: Final = states[0]
+        self._segments: Final = list(zip(segments, states, states[1:], strict=False))
 
-def _step(segment: JSONPathSegment, env: JSONPathEnvironment, *, is_single: bool) -> Step:
-    selects = [_select(selector, env) for selector in segment.selectors]
-    only = selects[0] if len(selects) == 1 else None
-
-    def child(nodes: Iterable[Node], run: _Run) -> Iterator[Node]:
-        if only is not None:
-            return chained.from_iterable(only(value, at, run) for value, at in nodes)
-        return chained.from_iterable(select(value, at, run) for value, at in nodes for select in selects)
-
-    if not _is_descendant(segment):
-        return child
-    return lambda nodes, run: child(_descendants(nodes, None if is_single else set()), run)
+    def __missing__(self, state: int) -> _Step:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[state] = step = _Step(state, self._segments)
+        return step
 
 
 def _is_descendant(segment: JSONPathSegment) -> bool:
     return type(segment).__name__ == "JSONPathRecursiveDescentSegment"
-
-
-def _descendants(nodes: Iterable[Node], entered: set[int] | None) -> Iterator[Node]:
-    """Each container in or below the nodes, once, in document order; `entered` is None where none can come twice."""
-    stack = [iter(nodes)]
-    while stack:
-        for value, at in stack[-1]:
-            if entered is not None:
-                if id(value) in entered:
-                    continue
-                entered.add(id(value))
-            yield value, at
-            stack.append(_containers(value, at))
-            break
-        else:
-            stack.pop()
-
-
-def _containers(value: object, at: Chain) -> Iterator[Node]:
-    return ((child, (at, token)) for token, child in members(value) if child and child.__class__ in (dict, list))
-
-
-def _select(selector: JSONPathSelector, env: JSONPathEnvironment) -> Select:
-    """What the selector does, looked up once by its class."""
-    return _SELECTS[type(selector).__name__](selector, env)
-
-
-def _by_name(selector: Any, _env: JSONPathEnvironment) -> Select:
-    name = selector.name
-
-    def select(value: Any, at: Chain, _run: _Run) -> Iterable[Node]:
-        return ((value[name], (at, name)),) if value.__class__ is dict and name in value else ()
-
-    return select
-
-
-def _by_index(selector: Any, _env: JSONPathEnvironment) -> Select:
-    index = selector.index
-
-    def select(value: Any, at: Chain, _run: _Run) -> Iterable[Node]:
-        if value.__class__ is not list or not -len(value) <= index < len(value):
-            return ()
-        return ((value[index], (at, index % len(value))),)
-
-    return select
-
-
-def _by_slice(selector: Any, _env: JSONPathEnvironment) -> Select:
-    span: slice = selector.slice
-
-    def select(value: Any, at: Chain, _run: _Run) -> Iterable[Node]:
-        if value.__class__ is not list or span.step == 0:
-            return ()
-        return ((value[index], (at, index)) for index in range(*span.indices(len(value))))
-
-    return select
-
-
-def _all(_selector: Any, _env: JSONPathEnvironment) -> Select:
-    return lambda value, at, _run: ((child, (at, token)) for token, child in members(value))
-
-
-def _filtered(selector: Any, env: JSONPathEnvironment) -> Select:
-    from jsonpath_rfc9535.filter_expressions import FilterContext
-
-    holds = selector.expression.evaluate
-
-    def select(value: Any, at: Chain, run: _Run) -> Iterator[Node]:
-        for token, child in members(value):
-            run.count()
-            if holds(FilterContext(env=env, current=child, root=run.root)):
-                yield child, (at, token)
-
-    return select
-
-
-_SELECTS: Final[dict[str, Callable[[Any, JSONPathEnvironment], Select]]] = {
-    "NameSelector": _by_name,
-    "IndexSelector": _by_index,
-    "SliceSelector": _by_slice,
-    "WildcardSelector": _all,
-    "FilterSelector": _filtered,
-}
 
 
 def _parse(path: str, key: str) -> JSONPathQuery:

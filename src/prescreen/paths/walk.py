@@ -17,7 +17,6 @@ _VOCABULARY: Final = {
     "type": frozenset({"text", "input_text", "output_text", *_IMAGE_PARTS}),
     "detail": frozenset({"auto", "low", "high"}),
 }
-_HOLDS_TEXT: Final = (str, dict, list)
 PART_NAMES: Final = frozenset({"type", "text", "role", "content", "image_url", "url", "filename"})
 """The names in such messages and parts."""
 
@@ -36,8 +35,6 @@ def items(at: str, value: str, *, with_links: bool) -> Iterator[Item]:
 
     With `with_links` a link to what is called an image is one.
     """
-    if not value or value.isspace():
-        return
     is_image = _DATA.fullmatch(value) is not None
     if not is_image or (len(value) <= _LONGEST_WORDS and not _is_whole(value)):
         yield Text(at, value)
@@ -63,58 +60,66 @@ def _is_picture(value: str) -> bool:
 
 
 class Walk:
-    """One pass over one JSON value.
+    """What is said at the places of one JSON value.
 
-    Nothing recurses, a container is entered once however often it is selected, and a pointer is put
-    together only for what comes out, so the work is linear in the document. `known` are the member names
-    that are no texts, None where none is one. `overlaps` says whether a value may be selected twice;
-    `with_vocabulary` takes even what content parts say of themselves, each word once.
+    A pointer is put together only for what comes out, so the work is linear in the document. `known` are the member names
+    that are no texts, None where none is one. `with_vocabulary` takes even what content parts say of themselves, each
+    word once.
     """
 
-    def __init__(
-        self, known: Collection[str] | None, *, overlaps: bool, with_links: bool, with_vocabulary: bool = False
-    ) -> None:
+    def __init__(self, known: Collection[str] | None, *, with_links: bool, with_vocabulary: bool = False) -> None:
         self._names = None if known is None else set(known)
-        self._entered: set[int] | None = set() if overlaps else None  # ids live as long as the document
-        self._spoken_for: set[tuple[int, str]] = set()
+        self._spoken_for: set[tuple[int, str]] = set()  # ids live as long as the document
         self._with_links = with_links
         self._said: set[str] | None = set() if with_vocabulary else None
 
     def inside(self, nodes: Iterable[Node]) -> Iterator[Item]:
-        """Every text and image in the selected values, in document order."""
-        stack: list[tuple[object, Iterator[Node]]] = [(None, iter(nodes))]
-        while stack:
-            holder, left = stack[-1]
-            for value, at in left:
-                if isinstance(value, str):
-                    # A pointer costs something, and there is no limit on blanks.
-                    if not value.isspace() and (holder is None or not self._is_spoken_for(holder, at, value)):
-                        yield from items(pointer(at), value, with_links=self._with_links)
-                elif value and value.__class__ in (dict, list) and not self._was_entered(value):
+        """Every text and image in the selected values."""
+        for value, at, holder, is_left in nodes:
+            if isinstance(value, str):
+                yield from self._string(value, at, holder)
+            elif value.__class__ is dict or value.__class__ is list:
+                if value.__class__ is dict:
                     yield from self._about(value, at)
-                    stack.append((value, _children(value, at)))
-                    break
+                if is_left:
+                    yield from self._all_in(value, at)
+
+    def _all_in(self, container: Any, at: Chain) -> Iterator[Item]:
+        names = self._names
+        stack: list[tuple[Any, Chain, Iterator[tuple[Any, Any]]]] = [(container, at, members(container))]
+        while stack:
+            holder, at, left = stack[-1]
+            for token, value in left:
+                kind = value.__class__
+                if kind is dict or kind is list:
+                    if value:
+                        at = (at, token)
+                        if kind is dict and ("type" in value or (names is not None and not names.issuperset(value))):
+                            yield from self._about(value, at)
+                        stack.append((value, at, iter(value.items()) if kind is dict else enumerate(value)))
+                        break
+                elif isinstance(value, str):
+                    yield from self._string(value, (at, token), holder)
             else:
                 stack.pop()
 
-    def _was_entered(self, container: object) -> bool:
-        if self._entered is None:
-            return False
-        known = len(self._entered)
-        self._entered.add(id(container))
-        return len(self._entered) == known
+    def _string(self, value: str, at: Chain, holder: object) -> Iterator[Item]:
+        # A pointer costs something, and there is no limit on blanks.
+        if value and not value.isspace() and (holder is None or not self._is_spoken_for(holder, at, value)):
+            yield from items(pointer(at), value, with_links=self._with_links)
 
-    def _about(self, container: Any, at: Chain) -> Iterator[Item]:
+    def _about(self, container: dict[str, Any], at: Chain) -> Iterator[Item]:
         """The names in an object, and its image if it is a content part that has one."""
-        if container.__class__ is not dict:
-            return
-        if self._names is not None:
-            for name in container:
-                if name not in self._names and not name.isspace():
-                    self._names.add(name)
-                    yield from items(pointer((at, name)), name, with_links=False)
+        if self._names is not None and not self._names.issuperset(container):
+            yield from self._new_names(self._names, container, at)
         if container.get("type") in _IMAGE_PARTS:
             yield from self._picture(container, at)
+
+    def _new_names(self, known: set[str], container: dict[str, Any], at: Chain) -> Iterator[Item]:
+        for name in container:
+            if name not in known and not name.isspace():
+                known.add(name)
+                yield from items(pointer((at, name)), name, with_links=False)
 
     def _picture(self, part: dict[str, Any], at: Chain) -> Iterator[Image]:
         holder, name, place = part, "image_url", (at, "image_url")
@@ -136,7 +141,3 @@ class Walk:
                 return True
             self._said.add(value)
         return (id(holder), token) in self._spoken_for
-
-
-def _children(container: object, at: Chain) -> Iterator[Node]:
-    return ((child, (at, token)) for token, child in members(container) if child and isinstance(child, _HOLDS_TEXT))
