@@ -611,3 +611,12 @@ def test_a_length_that_is_none_is_refused_whatever_the_policy() -> None:
     rule = Rule("POST /chat", json="$.message", on_unreadable="allow", on_oversize="allow")
     decision, _ = screened(rule, MESSAGE, content_type=JSON, content_length="abc")
     assert (decision.is_rejected, decision.cause) == (True, Cause.INCOMPLETE)
+
+
+def test_words_in_an_images_place_are_a_text_in_a_content_part_too() -> None:
+    address = "data:image/png;base64,iVBORw0KGgoseven/violet/lanterns"
+    part = {"type": "image_url", "image_url": address}
+    body = json.dumps({"message": [part]}).encode()
+    _, asked = screened(Rule("POST /chat", json="$.message"), body, content_type="application/json")
+    assert [type(item) for item in asked] == [Image, Text]
+    assert values(asked) == [address] * 2

@@ -58,8 +58,8 @@ def items(options: Any) -> list[Item]:
     if options.content is not None or not isinstance(options.json_data, Mapping | None):
         raise NotScreened("the body of this call is no JSON object that a guard could look into")
     body = {**(options.json_data or {}), **(options.extra_json or {})}
-    walk = Walk(None, overlaps=False, with_links=True)
-    nodes: list[Node] = [(_said(body[key]), (None, key)) for key in _INPUTS[name] if key in body]
+    walk = Walk(None, with_links=True)
+    nodes: list[Node] = [(_said(body[key]), (None, key), None, True) for key in _INPUTS[name] if key in body]
     return list(dict.fromkeys((*walk.inside(nodes), *_uploads(options.files))))
 
 

@@ -32,10 +32,8 @@ def size(value: object) -> int:
 
 def spelled(duration: float) -> str:
     """Seconds in words for people, rounded up to a unit that fits: "5 minutes", "1 hour", "30 days"."""
-    for unit, name, most in _SPELLED:
-        number = max(math.ceil(duration / unit), 1)
-        if number < most:
-            break
+    counted = ((max(math.ceil(duration / unit), 1), name, most) for unit, name, most in _SPELLED)
+    number, name = next((number, name) for number, name, most in counted if number < most)
     return f"{number} {name}{'s' if number > 1 else ''}"
 
 

@@ -36,10 +36,15 @@ def items(at: str, value: str, *, with_links: bool) -> Iterator[Item]:
     With `with_links` a link to what is called an image is one.
     """
     is_image = _DATA.fullmatch(value) is not None
-    if not is_image or (len(value) <= _LONGEST_WORDS and not _is_whole(value)):
+    if not is_image or _may_hold_words(value):
         yield Text(at, value)
     if is_image or (with_links and _is_picture(value)):
         yield Image(at, value)
+
+
+def _may_hold_words(image: str) -> bool:
+    """Whether what begins like an image is so short, and ends so unlike one, that it may be something to read."""
+    return len(image) <= _LONGEST_WORDS and not _is_whole(image)
 
 
 def _is_whole(image: str) -> bool:
@@ -128,7 +133,7 @@ class Walk:
         url = holder.get(name)
         if isinstance(url, str) and url[:11].lower().startswith(("https://", "http://", "data:image/")):
             yield Image(pointer(place), url)
-            if _DATA.fullmatch(url):
+            if _DATA.fullmatch(url) and not _may_hold_words(url):
                 self._spoken_for.add((id(holder), name))
 
     def _is_spoken_for(self, holder: object, at: Chain, value: str) -> bool:
