@@ -40,11 +40,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve(command: tuple[str, ...], app: str, folder: Path, **environment: str) -> Iterator[int]:
-    """Serve `app` (an import path below `folder`) for as long as the block runs; the port."""
+def serve(
+    command: tuple[str, ...], app: str, folder: Path, *, output: Path | None = None, **environment: str
+) -> Iterator[int]:
+    """Serve `app` (an import path below `folder`) for as long as the block runs; the port. It prints to `output`."""
     port = free_port()
     arguments = [argument.format(port=port, app=app) for argument in command]
-    with TemporaryFile("w+") as log:
+    with output.open("w+") if output else TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=folder,

@@ -65,7 +65,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     )
     with FakeOpenAI() as service:
         environment = {"OPENAI_API_KEY": "test-key", "OPENAI_BASE_URL": service.url}
-        with serve(command, "app:app", EXAMPLES / example, **environment) as port:
+        with serve(command, "app:app", EXAMPLES / example, output=None, **environment) as port:
             yield Site(port, path, service)
 
 
