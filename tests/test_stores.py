@@ -24,7 +24,7 @@ from prescreen.errors import ConfigError, StoreError
 from prescreen.stores import LARGEST_VALUE, LONGEST_TTL, Store, open_store, update
 from prescreen.stores.memory import MemoryStore
 from prescreen.stores.redis import RedisStore
-from prescreen.stores.sqlite import SQLiteStore
+from prescreen.stores.sqlite import SQLiteStore, _patiently
 from servers import Redis, free_port, redis_server
 
 SECRET: Final = "seven-violet-lanterns"
@@ -212,13 +212,15 @@ def restless() -> Iterator[None]:
 
 @pytest.mark.usefixtures("restless")
 def test_threads_lose_no_change(store: Store) -> None:
+    rounds = 5000 if store.is_local else 200  # enough for them to meet
+
     def work(_: int) -> None:
-        for _ in range(250):
+        for _ in range(rounds):
             update(store, "count", increment, timeout=60)
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(8)))
-    assert store.get(["count"]) == [b"2000"]
+    assert store.get(["count"]) == [b"%d" % (8 * rounds)]
 
 
 INCREMENTS = """
@@ -526,6 +528,23 @@ def test_a_file_locked_too_long_is_a_store_error_for_writers_only(sqlite: SQLite
         with closing(SQLiteStore(file, PROMPT)) as late:
             assert list(late.scan("")) == [("key", b"1")]
     assert sqlite.swap("key", b"1", b"2", LONG)
+
+
+def test_who_reads_does_not_wait_for_a_thread_that_waits_to_write(file: Path) -> None:
+    with closing(SQLiteStore(file, PATIENT)) as store, ThreadPoolExecutor(1) as thread:
+        with locked(file):
+            writer = thread.submit(store.swap, "key", None, b"1", None)
+            wait_until(store._writing._lock.locked)
+            assert store.get(["key"]) == [None]
+            assert not writer.done()
+        assert writer.result()
+
+
+def test_what_waiting_does_not_cure_is_told_at_once(sqlite: SQLiteStore) -> None:
+    asked = count(1)
+    with sqlite._reading.use() as connection, pytest.raises(sqlite3.OperationalError, match="number 1"):
+        _patiently(lambda: connection.execute(f"SELECT 'number {next(asked)}"), PROMPT)
+    assert next(asked) == 2
 
 
 def test_threads_that_wait_for_a_thread_that_waits_give_up_as_well(sqlite: SQLiteStore, file: Path) -> None:
