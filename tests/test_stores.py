@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -59,7 +59,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 
 @contextmanager
-def within(seconds: float = 10) -> Iterator[None]:
+def within(seconds: float = 4) -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < seconds
@@ -695,6 +695,12 @@ def test_a_server_that_stalls_is_a_store_error_in_time_and_then_works_again() ->
         fresh.close()
 
 
+def problem(store: Store) -> str:
+    with pytest.raises(StoreError) as caught:
+        store.get(["key"])
+    return caught.value.problem
+
+
 def works(store: Store) -> bool:
     try:
         store.put({"works": b"1"}, ttl=LONG)
@@ -710,7 +716,11 @@ def test_more_threads_than_connections_wait_their_turn_and_not_for_ever() -> Non
             assert list(threads.map(store.get, [["key"]] * 200)) == [[None]] * 200
         with closing(RedisStore(f"{server.url}?max_connections=2", PROMPT)) as store:
             with server.stalled(), within():
-                assert list(threads.map(lambda _: works(store), range(20))) == [False] * 20
+                problems = set(threads.map(lambda _: problem(store), range(20)))
+            assert [each.rpartition(": ")[2] for each in sorted(problems)] == [
+                "no answer within 0.3 s",
+                "not reachable (ConnectionError)",  # none of the two connections was free in time
+            ]
             wait_until(lambda: works(store))
 
 
@@ -771,6 +781,15 @@ def test_a_name_that_is_none_is_a_store_error() -> None:
 def test_a_port_that_never_answers_is_a_store_error_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         fails(RedisStore(f"redis://:{SECRET}@127.0.0.1:{mute.getsockname()[1]}/0", PROMPT), "no answer")
+
+
+def test_a_port_that_takes_no_connection_is_a_store_error_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+        for _ in range(4):  # more than it holds for later
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        fails(RedisStore(f"redis://:{SECRET}@127.0.0.1:{full.getsockname()[1]}/0", PROMPT), "no answer")
 
 
 @contextmanager
