@@ -667,6 +667,13 @@ def test_stores_on_one_server_see_the_same(server: Redis) -> None:
 
 
 @needs_redis
+def test_no_option_in_the_url_changes_what_is_kept(server: Redis) -> None:
+    with closing(RedisStore(f"{server.url}?encoding=latin-1&decode_responses=1&protocol=3", PATIENT)) as store:
+        store.put({"\u5b57": b"\xff"}, ttl=LONG)
+        assert store.get(["\u5b57"]) == [b"\xff"]
+
+
+@needs_redis
 def test_a_server_that_restarts_is_found_again() -> None:
     with Redis() as server, closing(RedisStore(server.url, PATIENT)) as store:
         for _ in range(2):
