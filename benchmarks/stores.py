@@ -12,20 +12,22 @@ from time import perf_counter
 from prescreen.stores import open_store, update
 
 ROUNDS = 5000
+KEY = "benchmark"
 
 
 def main() -> None:
     with TemporaryDirectory() as folder:
         for address in ("memory", "sqlite:bench.db", *sys.argv[1:]):
-            store = open_store(address, folder=Path(folder))
-            key = f"benchmark {perf_counter()}"
-            store.put({key: b"0"}, ttl=60)
-            reading = microseconds(lambda: store.get([key]))  # noqa: B023  # called at once
-            counting = microseconds(
-                lambda: update(store, key, lambda old: (b"%d" % (int(old or 0) + 1), 60), timeout=1)
-            )
-            store.close()
-            print(f"{address.partition(':')[0]}: get {reading:.0f} µs, {1e6 / counting:,.0f} increments/s")
+            measure(address, Path(folder))
+
+
+def measure(address: str, folder: Path) -> None:
+    store = open_store(address, folder=folder)
+    store.put({KEY: b"0"}, ttl=60)
+    reading = microseconds(lambda: store.get([KEY]))
+    counting = microseconds(lambda: update(store, KEY, lambda old: (b"%d" % (int(old or 0) + 1), 60), timeout=1))
+    store.close()
+    print(f"{address.partition(':')[0]}: get {reading:.0f} µs, {1e6 / counting:,.0f} increments/s")
 
 
 def microseconds(task: Callable[[], object]) -> float:

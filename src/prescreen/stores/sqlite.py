@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,9 @@ from prescreen.stores import check
 from prescreen.stores.forks import lock_over_forks
 from prescreen.units import seconds
 
-_SCHEMA: Final = """
+_SET_UP: Final = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS expiring ON entries (expires) WHERE expires IS NOT NULL;
 """
@@ -23,6 +26,7 @@ _GET: Final = "SELECT value FROM entries WHERE key = ? AND (expires IS NULL OR e
 _KEEP: Final = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)"
 _DELETE: Final = "DELETE FROM entries WHERE key = ?"
 _SWEEP: Final = "DELETE FROM entries WHERE key IN (SELECT key FROM entries WHERE expires <= ? LIMIT 100)"
+_LONGEST_PAUSE: Final = 0.004  # seconds; a transaction takes some tenths of a millisecond
 _PAGE: Final = "SELECT key, value, expires FROM entries WHERE key >= ? ORDER BY key LIMIT 500"
 
 
@@ -38,9 +42,10 @@ class SQLiteStore:
 
     def __init__(self, path: str | Path, timeout: float = 0.5) -> None:
         self._path = Path(path).absolute()
+        self._timeout = seconds(timeout)
         # Reading waits for no writer (WAL). It would if it shared the writing connection.
-        self._reading = _Link(self._path, seconds(timeout))
-        self._writing = _Link(self._path, seconds(timeout))
+        self._reading = _Link(self._path, self._timeout)
+        self._writing = _Link(self._path, self._timeout)
         try:
             _create(self._path)
             with self._writing.use():
@@ -98,7 +103,7 @@ class SQLiteStore:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """What is done in the block is done at once, and a few expired entries go with it."""
         with self._writing.use() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            _begin(connection, self._timeout)
             yield connection
             connection.execute(_SWEEP, (time.time(),))
             connection.execute("COMMIT")
@@ -168,16 +173,33 @@ def _create(path: Path) -> None:
 def _connect(path: Path, timeout: float) -> sqlite3.Connection:
     """A connection that makes no file, and whose transactions we begin and end."""
     connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw", uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+        f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
     )
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(_SCHEMA)
+        _patiently(lambda: connection.executescript(_SET_UP), timeout)
+        connection.execute(f"PRAGMA busy_timeout = {timeout * 1000:.0f}")  # for reading, which hardly ever has to wait
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _begin(connection: sqlite3.Connection, timeout: float) -> None:
+    connection.execute("PRAGMA busy_timeout = 0")
+    _patiently(lambda: connection.execute("BEGIN IMMEDIATE"), timeout)
+
+
+def _patiently(ask: Callable[[], object], timeout: float) -> None:
+    """Ask until the file is free, for `timeout` seconds. SQLite itself asks so seldom that it can miss every turn."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            ask()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311  # apart from each other is all they have to be
 
 
 def _held(connection: sqlite3.Connection, key: str) -> bytes | None:
