@@ -39,6 +39,7 @@ class Request:
     runs: bool
     body: str = ""
     headers: dict[str, str] | None = None
+    user: str | None = None
 
 
 def chat(*contents: object) -> str:
@@ -52,6 +53,11 @@ FASTAPI = [
         "a flagged part of an earlier message",
         "POST", "/chat", 400, runs=False, body=chat([{"type": "text", "text": FLAGGED}], HARMLESS), headers=JSON,
     ),
+    Request("a user's first flagged message", "POST", "/chat", 400, runs=False, body=chat(FLAGGED), headers=JSON, user="mallory"),
+    Request("the second: a warning", "POST", "/chat", 400, runs=False, body=chat(FLAGGED), headers=JSON, user="mallory"),
+    Request("the third: suspended", "POST", "/chat", 400, runs=False, body=chat(FLAGGED), headers=JSON, user="mallory"),
+    Request("anything from that user", "POST", "/chat", 403, runs=False, body=chat(HARMLESS), headers=JSON, user="mallory"),
+    Request("and from another one", "POST", "/chat", 200, runs=True, body=chat(HARMLESS), headers=JSON, user="alice"),
     Request("a broken body", "POST", "/chat", 400, runs=False, body=chat(HARMLESS)[:-4], headers=JSON),
     Request("a route without a rule", "GET", "/", 200, runs=True),
 ]  # fmt: skip
@@ -92,7 +98,8 @@ def show(title: str, port: int, requests: list[Request]) -> int:
         is_expected = status == request.status and ran == request.runs
         failed += not is_expected
         print(f"\n  {bold(request.title)}")
-        print(f"    {request.method} {request.path} {request.body[:90]}")
+        whose = f" (x-user-id: {request.user})" if request.user else ""
+        print(f"    {request.method} {request.path} {request.body[:90]}{whose}")
         print(f"    {status} {kind}; the handler {'ran' if ran else 'did not run'}")
         for line in explain(kind, answer):
             print(f"      {line}")
@@ -123,7 +130,10 @@ def handled(port: int) -> int:
 def send(port: int, request: Request) -> tuple[int, str, str]:
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     try:
-        connection.request(request.method, request.path, request.body.encode() or None, request.headers or {})
+        named = {"x-user-id": request.user} if request.user else {}
+        connection.request(
+            request.method, request.path, request.body.encode() or None, {**(request.headers or {}), **named}
+        )
         response = connection.getresponse()
         return response.status, response.headers.get("content-type", ""), response.read().decode()
     finally:

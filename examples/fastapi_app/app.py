@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,9 @@ from prescreen import Screen, decision_of
 from prescreen.asgi import ModerationMiddleware
 
 logging.basicConfig(level=logging.INFO)  # to see the decisions
+
+# Users are known by a keyed hash. Without a secret of your own they are forgotten with each start.
+os.environ.setdefault("PRESCREEN_SECRET", secrets.token_hex(32))
 
 # Made here, so that a mistake in the configuration ends the start and not the first request.
 screen = Screen(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 from pathlib import Path
 
 from flask import Flask, request
@@ -10,6 +11,9 @@ from prescreen import decision_of
 from prescreen.wsgi import ModerationMiddleware
 
 logging.basicConfig(level=logging.INFO)  # to see the decisions
+
+# Users are known by a keyed hash. Without a secret of your own they are forgotten with each start.
+os.environ.setdefault("PRESCREEN_SECRET", secrets.token_hex(32))
 
 app = Flask(__name__)
 app.wsgi_app = ModerationMiddleware(  # type: ignore[method-assign]  # Flask's own way to wrap an app

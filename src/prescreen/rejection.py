@@ -14,7 +14,7 @@ from prescreen.errors import ConfigError
 from prescreen.model import Action, Cause, Decision, Reason, Rejection, Standing
 from prescreen.page import PAGE
 from prescreen.units import spelled
-from prescreen.wording import CATEGORIES, EXPLANATIONS, RESOURCES, SUPPORT, Explanation
+from prescreen.wording import AGAIN, CATEGORIES, EXPLANATIONS, RESOURCES, SUPPORT, Explanation
 
 Format = Literal["problem", "openai", "html", "text", "negotiate"]
 
@@ -95,7 +95,7 @@ class Rejections:
         if decision.cause is Cause.FLAGGED:
             named = dict.fromkeys(self.words(reason.category) for reason in _grounds(decision))
             detail = self.support(decision) or answer.detail.format(categories=_enumerate(list(named)))
-            return replace(answer, status=self.status, title=self.title, detail=detail + _warning(decision.standing))
+            return replace(answer, status=self.status, title=self.title, detail=_warned(detail, decision.standing))
         if decision.cause is Cause.SUSPENDED:
             return replace(answer, detail=self.suspended.replace("{wait}", spelled(decision.retry_after or 0)))
         problem = decision.problem or "It could not be screened"
@@ -109,15 +109,17 @@ def _whole_seconds(retry_after: float | None) -> int:
     return math.ceil(retry_after)
 
 
-def _warning(standing: Standing | None) -> str:
-    """What strikes have done to the sender, or what the next ones will do."""
+def _warned(detail: str, standing: Standing | None) -> str:
+    """The sentence, and what strikes have done to the sender, or what the next ones will do."""
     if standing is None or not standing.is_warned:
-        return ""
+        return detail
     if standing.suspended_for is not None:
-        return f" Because this has happened before, you cannot send messages for {spelled(standing.suspended_for)}."
+        what = f"Because this has happened before, you cannot send messages for {spelled(standing.suspended_for)}."
+        return f"{detail.removesuffix(AGAIN).strip()} {what}"
     left = math.ceil(standing.limit - standing.strikes)
     times = "once more" if left <= 1 else f"{left} more times"
-    return f" If this happens {times}, you will not be able to send messages for {spelled(standing.next_suspension)}."
+    what = f"If this happens {times}, you will not be able to send messages for {spelled(standing.next_suspension)}."
+    return f"{detail} {what}"
 
 
 def _grounds(decision: Decision) -> list[Reason]:

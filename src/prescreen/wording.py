@@ -7,6 +7,7 @@ from typing import Final
 
 from prescreen.model import Cause
 
+AGAIN: Final = "Please change it and try again."
 CATEGORIES: Final = {
     "harassment": "harassment",
     "harassment/threatening": "threats against someone",
@@ -54,7 +55,7 @@ EXPLANATIONS: Final = {
     Cause.FLAGGED: Explanation(
         400,
         "Your message was not accepted",
-        "It appears to contain {categories}. Please change it and try again.",
+        f"It appears to contain {{categories}}. {AGAIN}",
         "content_policy_violation",
     ),
     Cause.UNREADABLE: Explanation(400, "The request could not be read", "{problem}.", "invalid_request"),
