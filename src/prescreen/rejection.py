@@ -13,7 +13,7 @@ from typing import Final, Literal, get_args
 from prescreen.errors import ConfigError
 from prescreen.model import Action, Cause, Decision, Reason, Rejection
 from prescreen.page import PAGE
-from prescreen.wording import CATEGORIES, EXPLANATIONS, RESOURCES, SUPPORT, Explanation
+from prescreen.wording import CATEGORIES, EXPLANATIONS, MORE_CATEGORIES, RESOURCES, SUPPORT, Explanation, is_self_harm
 
 Format = Literal["problem", "openai", "html", "text", "negotiate"]
 
@@ -79,12 +79,12 @@ class Rejections:
 
     def words(self, category: str) -> str:
         """Plain words for a category; an unknown one is spelled out from its wire name."""
-        known = self.wording.get(category) or CATEGORIES.get(category)
+        known = self.wording.get(category) or CATEGORIES.get(category) or MORE_CATEGORIES.get(category)
         return known or category.replace("/", ", ").replace("_", " ")
 
     def support(self, decision: Decision) -> str | None:
         """The supportive text for a decision that self-harm is part of, else None."""
-        if any(reason.category.startswith("self-harm") for reason in _grounds(decision)):
+        if any(is_self_harm(reason.category) for reason in _grounds(decision)):
             return f"{SUPPORT} {self.resources}".strip()
         return None
 

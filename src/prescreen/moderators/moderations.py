@@ -6,7 +6,6 @@ twenty times as much.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,12 +15,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prescreen.errors import BadVerdict
 from prescreen.model import Item, Text, Verdict
-from prescreen.moderators.service import Call
+from prescreen.moderators.service import Call, sendable
 
 PATH: Final = "/moderations"
 
 _LARGEST_CALL: Final = 32_000  # characters; OpenAI publishes no limit
-_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 # OpenAI's moderation guide; an answer that says itself what it looked at is believed.
 _TEXT_ONLY: Final = frozenset(
     {"harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "sexual/minors"}
@@ -34,11 +32,6 @@ def text_calls(model: str, items: Sequence[Item]) -> Iterator[Call]:
     for batch in _batches(texts):
         payload = {"model": model, "input": [sendable(value) for _, value in batch]}
         yield Call([index for index, _ in batch], PATH, payload, partial(parse, count=len(batch)))
-
-
-def sendable(text: str) -> str:
-    """The text as UTF-8 can carry it: a lone surrogate (half an emoji) becomes U+FFFD."""
-    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def _batches(texts: Sequence[tuple[int, str]]) -> Iterator[Sequence[tuple[int, str]]]:

@@ -10,8 +10,8 @@ from prescreen import wording
 from prescreen.errors import ConfigError
 from prescreen.model import Image, Item
 from prescreen.moderators import options
-from prescreen.moderators.moderations import PATH, parse, sendable, text_calls
-from prescreen.moderators.service import Call, ServiceModerator
+from prescreen.moderators.moderations import PATH, parse, text_calls
+from prescreen.moderators.service import Call, ServiceModerator, sendable
 
 CATEGORIES: Final = frozenset(wording.CATEGORIES) - {"unspecified"}
 """The wire names of omni-moderation (OpenAI's moderation guide)."""

@@ -35,6 +35,7 @@ ELSEWHERE: Final = {"Authorization": None, "OpenAI-Organization": None, "OpenAI-
 _CALLS: Final = 8  # in flight for one request: an account's rate limit is everybody's
 _LONGEST_ANSWER: Final = 8 << 20  # bytes; a full answer of a moderation endpoint is about 1.2 kB for each item
 _LONGEST_WAIT: Final = 60.0  # seconds; only a backstop, the screen's deadline cuts earlier
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _STREAMED: Final = {"X-Stainless-Raw-Response": "stream"}  # what the SDK's `with_streaming_response` sets
 
 Known = dict[int, Verdict]
@@ -203,6 +204,11 @@ class ServiceModerator(Service):
             except ModeratorError as error:
                 errors.append(error)
         return _all(known, len(items), errors)
+
+
+def sendable(text: str) -> str:
+    """The text as UTF-8 can carry it: a lone surrogate (half an emoji) becomes U+FFFD."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def _each(calls: Iterator[Call], errors: list[ModeratorError]) -> Iterator[Call]:

@@ -1,0 +1,125 @@
+"""A language model as the judge, behind any endpoint that speaks like OpenAI's `/chat/completions`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from prescreen.errors import BadVerdict, ConfigError, ModeratorRefused
+from prescreen.model import Image, Item, Text, Verdict
+from prescreen.moderators import options
+from prescreen.moderators.judges import Judge, LlamaGuard, PolicyJudge, Qwen3Guard, Reading
+from prescreen.moderators.openai import OPENAI
+from prescreen.moderators.service import ELSEWHERE, Call, ServiceModerator, sendable
+
+_OURS: Final = frozenset({"model", "messages", "stream", "n"})
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    content: str
+    refusal: None = None
+
+
+class _Choice(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    message: _Message
+    finish_reason: Literal["stop"]
+
+
+class _Completion(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    choices: list[_Choice]
+    model: str = ""
+
+
+class LLMModerator(ServiceModerator):
+    """Asks a model about each text, eight at once.
+
+    `style` is "policy" (with your `policy` in words, and, if you like, the names of its `categories`; for models such
+    as gpt-oss-safeguard), "llama-guard" or "qwen3guard" (which have a policy of their own). `controversial` says
+    what Qwen3Guard's middle word means: "flag" or "ignore". `parameters` are more of the request's fields, such as
+    `{"reasoning_effort": "low"}`. There are no scores.
+
+    `api_key` None takes OPENAI_API_KEY, "" is for a server that wants none; `base_url` None takes OPENAI_BASE_URL, else
+    OpenAI's own. `max_characters` is not the model's limit: the more there is around a bad sentence, the easier a small
+    model overlooks it.
+
+    Texts are sent to whoever runs `base_url`. Images are not: a request with one is refused. Raises ConfigError.
+    """
+
+    name = "llm"
+
+    def __init__(
+        self,
+        *,
+        model: str = "",
+        style: str = "policy",
+        policy: str = "",
+        categories: Sequence[str] = (),
+        controversial: str = "flag",
+        base_url: str | None = None,
+        api_key: str | None = None,
+        max_characters: int = 4_000,
+        max_tokens: int | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = options.model_name(model, "gpt-oss-safeguard-20b")
+        self._judge = _judge(style, policy, categories, controversial)
+        self.categories = self._judge.categories
+        self.max_characters = options.longest(max_characters)
+        if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
+            raise ConfigError("max_tokens", f"{max_tokens!r} is no number of at least 1")
+        if not isinstance(parameters, Mapping | None) or _OURS.intersection(parameters or {}):
+            raise ConfigError("parameters", f"write a table of fields, without {', '.join(sorted(_OURS))}")
+        tokens = max_tokens or self._judge.max_tokens
+        self._asked = {"model": model, "temperature": 0, "max_tokens": tokens, **(parameters or {})}
+        authorization = None if api_key == "" else f"Bearer {options.key(api_key, 'OPENAI_API_KEY')}"
+        super().__init__(
+            options.address(base_url, "OPENAI_BASE_URL", OPENAI), ELSEWHERE | {"Authorization": authorization}
+        )
+
+    def calls(self, items: Sequence[Item]) -> Iterator[Call]:
+        """One about each text."""
+        for index, item in enumerate(items):
+            if isinstance(item, Text):
+                messages, reading = self._judge.ask(sendable(item.value))
+                payload = {**self._asked, "messages": messages}
+                yield Call([index], "/chat/completions", payload, partial(self._read, reading))
+        if any(isinstance(item, Image) for item in items):
+            raise ModeratorRefused("the 'llm' moderator cannot judge images")
+
+    def _read(self, reading: Reading, body: bytes) -> list[Verdict]:
+        try:
+            answer = _Completion.model_validate_json(body)
+        except ValidationError as error:
+            raise BadVerdict(f"the answer is not a finished completion ({error.error_count()} faults)") from None
+        if len(answer.choices) != 1:
+            raise BadVerdict(f"the answer has {len(answer.choices)} choices")
+        return [replace(reading(answer.choices[0].message.content), model=answer.model or self.model)]
+
+
+def _judge(style: object, policy: object, categories: Sequence[str], controversial: object) -> Judge:
+    if controversial not in ("flag", "ignore"):
+        raise ConfigError("controversial", f"{controversial!r} is neither 'flag' nor 'ignore'")
+    names = options.names(categories, "categories")
+    if style == "policy":
+        if not isinstance(policy, str) or not policy.strip():
+            raise ConfigError("policy", "write what a text must not be, in words for a model to follow")
+        if any("," in name or not name.isprintable() for name in names):
+            raise ConfigError("categories", "a name has a comma or a line end in it")
+        return PolicyJudge(policy, names)
+    if policy or names:
+        raise ConfigError("policy" if policy else "categories", f"the style {style!r} has its own")
+    if style == "llama-guard":
+        return LlamaGuard()
+    if style == "qwen3guard":
+        return Qwen3Guard(frozenset({"Unsafe", "Controversial"} if controversial == "flag" else {"Unsafe"}))
+    raise ConfigError("style", f"{style!r} is not one of 'policy', 'llama-guard' or 'qwen3guard'")
