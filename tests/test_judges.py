@@ -39,10 +39,10 @@ class Asking:
         self.service = service
         self.built: list[LLMModerator] = []
 
-    def __call__(self, text: str, policy: Policy | None = None, **options: Any) -> Decision:
+    def __call__(self, text: str, rules: Policy | None = None, **options: Any) -> Decision:
         moderator = LLMModerator(**{"model": "judge", "base_url": self.service.url, "api_key": KEY} | options)
         self.built.append(moderator)
-        return Screen(moderator=moderator, deadline=10, policy=policy or Policy()).check_sync(text)
+        return Screen(moderator=moderator, deadline=10, policy=rules or Policy()).check_sync(text)
 
     def close(self) -> None:
         for moderator in self.built:
