@@ -27,9 +27,13 @@ KEY: Final = "test-key"
 QUIET: Final = "seven violet lanterns"
 POLICY: Final = "A text must not praise {lanterns}."
 
-POLICY_STYLE: Final = {"style": "policy", "policy": POLICY, "categories": ["violence", "lantern praise"]}
-LLAMA: Final = {"style": "llama-guard"}
-QWEN_STYLE: Final = {"style": "qwen3guard"}
+POLICY_STYLE: Final[dict[str, Any]] = {
+    "style": "policy",
+    "policy": POLICY,
+    "categories": ["violence", "lantern praise"],
+}
+LLAMA: Final[dict[str, Any]] = {"style": "llama-guard"}
+QWEN_STYLE: Final[dict[str, Any]] = {"style": "qwen3guard"}
 
 
 class Asking:
@@ -206,7 +210,7 @@ NO_VERDICTS: Final = {
 
 @pytest.mark.parametrize("style", NO_VERDICTS)
 def test_anything_but_a_verdict_is_none(ask: Asking, style: str) -> None:
-    options = {"style": style, "policy": POLICY if style == "policy" else ""}
+    options: dict[str, Any] = {"style": style, "policy": POLICY if style == "policy" else ""}
     for answer in NO_VERDICTS[style]:
         ask.service.script(says(answer))
         assert_no_verdict(ask(QUIET, **options))
@@ -319,7 +323,9 @@ def test_every_category_of_a_style_is_one_that_it_reports() -> None:
 
 def test_a_truncated_answer_is_an_error_and_its_text_is_not_told(ask: Asking) -> None:
     def cut(exchange: Exchange) -> None:
-        reply(completion(f"{nonce_of(exchange.request_json['messages'])} SAFE {QUIET}", finish_reason="length"))(exchange)
+        reply(completion(f"{nonce_of(exchange.request_json['messages'])} SAFE {QUIET}", finish_reason="length"))(
+            exchange
+        )
 
     ask.service.script(cut)
     decision = ask(QUIET, **POLICY_STYLE)

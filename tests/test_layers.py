@@ -83,12 +83,13 @@ class Judge:
         self.asked: list[list[str]] = []
         self._words, self._error, self._scored = words, error, scored
 
-    async def moderate(self, items: Sequence[Item], known: Known) -> Sequence[Verdict]:
+    async def moderate(self, items: Sequence[Item], known: Known | None = None) -> Sequence[Verdict]:
         await anyio.lowlevel.checkpoint()
         return self.moderate_sync(items, 1, known)
 
-    def moderate_sync(self, items: Sequence[Item], timeout: float, known: Known) -> Sequence[Verdict]:
+    def moderate_sync(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Sequence[Verdict]:
         assert items
+        assert known is not None
         assert timeout > 0
         values = [item.value if isinstance(item, Text) else item.url for item in items]
         self.asked.append(values)
@@ -103,7 +104,7 @@ class Judge:
 
     def _verdict(self, value: str) -> Verdict:
         is_hit = any(word in value for word in self._words)
-        scores = {self.name: float(value.split()[-1])} if self._scored else {}
+        scores = {self.name: float(value.rpartition(" ")[2])} if self._scored else {}
         return Verdict(is_hit, {self.name: is_hit}, scores, f"{self.name}-1")
 
 
@@ -156,12 +157,18 @@ async def test_what_one_flagged_counts_although_another_fails(check: Check, brok
 
 async def test_all_being_flagged_by_one_is_still_no_answer_of_all(check: Check) -> None:
     """What it flags, the policy may let pass; what the other would have said of it, nobody knows."""
-    screen = Screen(moderator=AnyOf(Judge("a", "red"), Judge("b", error=ModeratorDown("gone"))), policy=Policy(ignore=["a"]))
+    screen = Screen(
+        moderator=AnyOf(Judge("a", "red"), Judge("b", error=ModeratorDown("gone"))), policy=Policy(ignore=["a"])
+    )
     assert problem(await check(screen, "red")) == "ModeratorDown: b: gone"
 
 
 async def test_a_refusal_comes_before_an_outage(check: Check) -> None:
-    judges = [Judge("a", error=ModeratorDown("gone")), Judge("b", error=ModeratorRefused("no")), Judge("c", error=BadVerdict("odd"))]
+    judges = [
+        Judge("a", error=ModeratorDown("gone")),
+        Judge("b", error=ModeratorRefused("no")),
+        Judge("c", error=BadVerdict("odd")),
+    ]
     decision = await check(Screen(moderator=AnyOf(*judges), on_error="allow"), QUIET)
     assert (decision.cause, problem(decision)) == (Cause.REFUSED, "ModeratorRefused: b: no")
 
@@ -286,7 +293,7 @@ async def test_what_was_judged_before_all_failed_counts(check: Check) -> None:
 async def test_one_that_never_answers_leaves_time_for_the_next(check: Check) -> None:
     left: list[float] = []
 
-    async def never(items: Sequence[Item], timeout: float) -> Sequence[Verdict]:
+    async def never(items: Sequence[Item], timeout: float) -> Sequence[Verdict]:  # noqa: ASYNC109  # what is tested
         left.append(timeout)
         await anyio.sleep_forever()
         raise AssertionError
@@ -360,7 +367,9 @@ async def test_where_the_first_fails_so_does_the_whole(check: Check) -> None:
     assert hits(await check(screen, texts("x 0.5", "broken a 0.9"))) == [("/0", "b")]
 
 
-@pytest.mark.parametrize("between", [(0.7, 0.3), (-0.1, 0.5), (0.5, 1.1), (0.5,), 0.5, ("0.1", 0.5), (False, True), None])
+@pytest.mark.parametrize(
+    "between", [(0.7, 0.3), (-0.1, 0.5), (0.5, 1.1), (0.5,), 0.5, ("0.1", 0.5), (False, True), None]
+)
 def test_between_is_a_pair_of_scores(between: Any) -> None:
     with pytest.raises(ConfigError, match="no pair of scores") as caught:
         Escalate(Judge("a"), Judge("b"), between=between)
@@ -371,7 +380,9 @@ def test_between_is_a_pair_of_scores(between: Any) -> None:
 
 
 def plain(items: Sequence[Item]) -> list[Verdict]:
-    return [Verdict(isinstance(item, Text) and BAD in item.value, {"plain": BAD in str(item.pointer)}) for item in items]
+    return [
+        Verdict(isinstance(item, Text) and BAD in item.value, {"plain": BAD in str(item.pointer)}) for item in items
+    ]
 
 
 async def awaited(items: Sequence[Item]) -> list[Verdict]:

@@ -248,7 +248,7 @@ def test_the_resources_are_the_operators() -> None:
     assert json.loads(Rejections(resources="Call 1234.")(asked).body)["detail"] == f"{SUPPORT} Call 1234."
     assert json.loads(Rejections(resources="")(asked).body)["detail"] == SUPPORT
     assert RESOURCES not in said(Rejections()(flagged("violence")))
-    assert RESOURCES not in said(Rejections()(flagged("harm/self-harm")))
+    assert RESOURCES not in said(Rejections()(flagged("harm/others")))
 
 
 def test_what_was_wrong_with_the_request_is_said() -> None:

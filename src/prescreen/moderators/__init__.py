@@ -50,6 +50,7 @@ __all__ = [
     "OpenAIModerator",
 ]
 
+
 @runtime_checkable
 class Moderator(Protocol):
     """An object that judges. `moderate` may be `def` or `async def`."""

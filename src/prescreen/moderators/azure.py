@@ -88,7 +88,9 @@ class AzureModerator(ServiceModerator):
                 asked = {"text": sendable(item.value), "outputType": "EightSeverityLevels", **self._asked}
                 yield Call([index], "/text:analyze", asked, partial(self._read, has_lists=bool(self._asked)))
             elif found := _DATA_URL.fullmatch(item.url):
-                yield Call([index], "/image:analyze", {"image": {"content": found[1]}}, partial(self._read, has_lists=False))
+                yield Call(
+                    [index], "/image:analyze", {"image": {"content": found[1]}}, partial(self._read, has_lists=False)
+                )
             else:
                 is_refused = True
         if is_refused:

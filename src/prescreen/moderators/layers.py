@@ -7,6 +7,7 @@ awaited, one after another where not. All is within the one deadline, and what i
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class Ask:
     deadline: float
 
 
-class Layer:
+class Layer(ABC):
     """What the layers have in common. A member is a moderator of any shape, another layer, or a built-in's name.
 
     `categories` is what any member can report, None if one of them does not say; `max_characters` is the smallest.
@@ -65,7 +66,10 @@ class Layer:
         return f"<{self.name}>"
 
     async def moderate(
-        self, items: Sequence[Item], timeout: float = 60.0, known: Known | None = None
+        self,
+        items: Sequence[Item],
+        timeout: float = 60.0,  # noqa: ASYNC109  # to be shared out among the members
+        known: Known | None = None,
     ) -> Sequence[Verdict]:
         """One verdict for each item within `timeout` seconds. Raises ModeratorError; `known` is filled in any case."""
         from anyio import create_task_group
@@ -94,13 +98,13 @@ class Layer:
             known.update(standing)
         return self._concluded(opinions, standing, len(items))
 
+    @abstractmethod
     def _rounds(self, opinions: Sequence[Opinion], count: int, deadline: float) -> Iterator[Sequence[Ask]]:
         """Whom to ask what; each round is over when the next begins."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _standing(self, opinions: Sequence[Opinion], count: int) -> Known:
         """The layer's own verdicts, by index, as far as there are any."""
-        raise NotImplementedError
 
     def _failed(self, opinions: Sequence[Opinion]) -> Opinion:
         """Whose error is the layer's; a refusal comes first, since it is the client's doing and no outage."""
@@ -235,7 +239,7 @@ def _is_range(value: object) -> bool:
         return False
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in value):
         return False
-    return 0 <= value[0] <= value[1] <= 1
+    return bool(0 <= value[0] <= value[1] <= 1)
 
 
 async def _ask(ask: Ask, items: Sequence[Item]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -156,7 +157,7 @@ class Service:
         return ModeratorDown(f"no answer ({type(error).__name__})")
 
 
-class ServiceModerator(Service):
+class ServiceModerator(Service, ABC):
     """A moderator that asks a service. What it is called, and which calls it makes, is for the kinds of it to say."""
 
     name: str
@@ -165,9 +166,9 @@ class ServiceModerator(Service):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.model!r}, base_url={self._options['base_url']!r})"
 
+    @abstractmethod
     def calls(self, items: Sequence[Item]) -> Iterator[Call]:
         """The calls that judge the items. Raises ModeratorRefused after the last where some of them cannot be judged."""
-        raise NotImplementedError
 
     async def moderate(self, items: Sequence[Item], known: Known | None = None) -> Sequence[Verdict]:
         """Raises ModeratorError; the caller bounds the time. `known` is filled as verdicts come in."""
