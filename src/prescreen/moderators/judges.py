@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Final, Protocol
 
-from prescreen.errors import BadVerdict
+from prescreen.errors import BadVerdict, ConfigError
 from prescreen.model import Verdict
+from prescreen.moderators import options
 from prescreen.policy import UNSPECIFIED
 
 Messages = Sequence[Mapping[str, str]]
@@ -150,6 +151,26 @@ class Qwen3Guard:
         is_hit = found[1] in self.flags
         named = {name.strip() for name in found[2].split(",")}
         return Verdict(is_hit, {name: is_hit and name in named for name in QWEN})
+
+
+def judge_of(style: object, policy: object, categories: Sequence[str], controversial: object) -> Judge:
+    """The judge that LLMModerator's options describe. Raises ConfigError."""
+    if controversial not in ("flag", "ignore"):
+        raise ConfigError("controversial", f"{controversial!r} is neither 'flag' nor 'ignore'")
+    names = options.names(categories, "categories")
+    if style == "policy":
+        if not isinstance(policy, str) or not policy.strip():
+            raise ConfigError("policy", "write what a text must not be, in words for a model to follow")
+        if any("," in name or not name.isprintable() for name in names):
+            raise ConfigError("categories", "a name has a comma or a line end in it")
+        return PolicyJudge(policy, names)
+    if policy or names:
+        raise ConfigError("policy" if policy else "categories", f"the style {style!r} has its own")
+    if style == "llama-guard":
+        return LlamaGuard()
+    if style == "qwen3guard":
+        return Qwen3Guard(frozenset({"Unsafe", "Controversial"} if controversial == "flag" else {"Unsafe"}))
+    raise ConfigError("style", f"{style!r} is not one of 'policy', 'llama-guard' or 'qwen3guard'")
 
 
 def _defused(text: str) -> str:

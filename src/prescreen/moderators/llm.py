@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from prescreen.errors import BadVerdict, ConfigError, ModeratorRefused
 from prescreen.model import Image, Item, Text, Verdict
 from prescreen.moderators import options
-from prescreen.moderators.judges import Judge, LlamaGuard, PolicyJudge, Qwen3Guard, Reading
+from prescreen.moderators.judges import Reading, judge_of
 from prescreen.moderators.openai import OPENAI
 from prescreen.moderators.service import ELSEWHERE, Call, ServiceModerator, sendable
 
@@ -72,7 +72,7 @@ class LLMModerator(ServiceModerator):
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = options.model_name(model, "gpt-oss-safeguard-20b")
-        self._judge = _judge(style, policy, categories, controversial)
+        self._judge = judge_of(style, policy, categories, controversial)
         self.categories = self._judge.categories
         self.max_characters = options.longest(max_characters)
         if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
@@ -104,22 +104,3 @@ class LLMModerator(ServiceModerator):
         if len(answer.choices) != 1:
             raise BadVerdict(f"the answer has {len(answer.choices)} choices")
         return [replace(reading(answer.choices[0].message.content), model=answer.model or self.model)]
-
-
-def _judge(style: object, policy: object, categories: Sequence[str], controversial: object) -> Judge:
-    if controversial not in ("flag", "ignore"):
-        raise ConfigError("controversial", f"{controversial!r} is neither 'flag' nor 'ignore'")
-    names = options.names(categories, "categories")
-    if style == "policy":
-        if not isinstance(policy, str) or not policy.strip():
-            raise ConfigError("policy", "write what a text must not be, in words for a model to follow")
-        if any("," in name or not name.isprintable() for name in names):
-            raise ConfigError("categories", "a name has a comma or a line end in it")
-        return PolicyJudge(policy, names)
-    if policy or names:
-        raise ConfigError("policy" if policy else "categories", f"the style {style!r} has its own")
-    if style == "llama-guard":
-        return LlamaGuard()
-    if style == "qwen3guard":
-        return Qwen3Guard(frozenset({"Unsafe", "Controversial"} if controversial == "flag" else {"Unsafe"}))
-    raise ConfigError("style", f"{style!r} is not one of 'policy', 'llama-guard' or 'qwen3guard'")
