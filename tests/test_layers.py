@@ -304,6 +304,18 @@ async def test_one_that_never_answers_leaves_time_for_the_next(check: Check) -> 
     assert left[1] < left[0]
 
 
+async def test_the_last_may_take_all_the_time_that_is_left(check: Check) -> None:
+    left: list[float] = []
+
+    async def last(items: Sequence[Item], timeout: float) -> Sequence[Verdict]:  # noqa: ASYNC109  # what is tested
+        left.append(timeout)
+        return [Verdict(False)]
+
+    gone = Judge("a", error=ModeratorDown("gone"))
+    await check(Screen(moderator=FirstOf(gone, last, patience=0.1), deadline=100), QUIET)
+    assert left[0] > 50
+
+
 def test_who_takes_all_the_time_where_nothing_can_cut_it_short_is_the_last(gate: threading.Event) -> None:
     def hanging(items: Sequence[Item]) -> Sequence[Verdict]:
         gate.wait(0.2)

@@ -227,6 +227,16 @@ async def test_an_image_that_nobody_can_look_at_is_refused_and_hides_no_text(
         assert hits(await check(screen, [Image("/0", url), Text("/1", TOLD)])) == [("/1", case.category)]
 
 
+@pytest.mark.parametrize("case", REMOTE[1:], ids=lambda case: case.name)
+async def test_an_outage_beside_a_refused_image_does_not_let_it_pass(
+    check: Check, moderator: Any, service: FakeService
+) -> None:
+    service.script(status(500))
+    screen = Screen(moderator=moderator, deadline=10, on_error="allow")
+    decision = await check(screen, [Image("/0", IMAGES[0]), Text("/1", QUIET)])
+    assert error_of(decision) == "ModeratorRefused"
+
+
 # Answers that are none.
 
 
@@ -401,6 +411,7 @@ async def test_what_is_for_openai_goes_nowhere_else(
     secrets = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
     for name in secrets:
         monkeypatch.setenv(name, f"secret-{name}")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: secret-gateway\nauthorization: Bearer secret-key\n")
     moderator = case.build(service.url)
     await check(Screen(moderator=moderator, deadline=10), QUIET)
     headers = service.requests[0].headers
@@ -473,7 +484,7 @@ FAULTS: Final[list[tuple[str, dict[str, Any], str, str]]] = [
     ("mistral", {"model": ""}, "model", "mistral-moderation-latest"),
     ("mistral", {"max_characters": 5}, "max_characters", "at least 100"),
     ("llm", {"model": ""}, "model", "gpt-oss-safeguard-20b"),
-    ("llm", {"api_key": None}, "api_key", "OPENAI_API_KEY"),
+    ("llm", {"api_key": None}, "api_key", "set OPENAI_API_KEY, or write api_key = '' if the server wants none"),
     ("llm", {"policy": " "}, "policy", "in words"),
     ("llm", {"policy": 7}, "policy", "in words"),
     ("llm", {"style": "oracle"}, "policy", "its own"),
@@ -592,6 +603,14 @@ def test_azure_looks_at_images_in_data_urls(azure: FakeService) -> None:
 def test_any_other_image_is_refused_by_azure(azure: FakeService, url: str) -> None:
     assert hits(ask_azure(azure, [Image("/0", url), Text("/1", TOLD)])) == [("/1", "Violence")]
     assert error_of(ask_azure(azure, [Image("/0", url), Text("/1", QUIET)])) == "ModeratorRefused"
+
+
+def test_no_term_of_a_list_is_claimed_to_be_missing_from_an_image(azure: FakeService) -> None:
+    moderator = AzureModerator(endpoint=azure.url, api_key=KEY, blocklists=["lanterns"])
+    of_text, of_image = moderator.moderate_sync([Text("", QUIET), Image("", DATA_IMAGE)], 10)
+    assert set(of_text.categories) - set(of_image.categories) == {"blocklist"}
+    assert moderator._sync_client
+    moderator._sync_client[1].close()
 
 
 # Mistral alone.

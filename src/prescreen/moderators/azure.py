@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prescreen.errors import BadVerdict, ConfigError, ModeratorRefused
 from prescreen.model import Item, Text, Verdict
 from prescreen.moderators import options
-from prescreen.moderators.service import ELSEWHERE, Call, ServiceModerator, sendable
+from prescreen.moderators.service import Call, ServiceModerator, elsewhere, sendable
 
 CATEGORIES: Final = frozenset({"Hate", "SelfHarm", "Sexual", "Violence"})
 BLOCKLIST: Final = "blocklist"
@@ -77,7 +77,7 @@ class AzureModerator(ServiceModerator):
         self._asked = {"blocklistNames": lists, "haltOnBlocklistHit": halt_on_blocklist_hit} if lists else {}
         key = options.key(api_key, "CONTENT_SAFETY_KEY")
         address = options.address(endpoint, "CONTENT_SAFETY_ENDPOINT", option="endpoint")
-        headers = ELSEWHERE | {"Ocp-Apim-Subscription-Key": key}
+        headers = elsewhere({"Ocp-Apim-Subscription-Key": key})
         super().__init__(f"{address}/contentsafety", headers, {"api-version": _VERSION})
 
     def calls(self, items: Sequence[Item]) -> Iterator[Call]:

@@ -14,7 +14,7 @@ from prescreen.model import Image, Item, Text, Verdict
 from prescreen.moderators import options
 from prescreen.moderators.judges import Reading, judge_of
 from prescreen.moderators.openai import OPENAI
-from prescreen.moderators.service import ELSEWHERE, Call, ServiceModerator, sendable
+from prescreen.moderators.service import Call, ServiceModerator, elsewhere, sendable
 
 _OURS: Final = frozenset({"model", "messages", "stream", "n"})
 
@@ -81,10 +81,10 @@ class LLMModerator(ServiceModerator):
             raise ConfigError("parameters", f"write a table of fields, without {', '.join(sorted(_OURS))}")
         tokens = max_tokens or self._judge.max_tokens
         self._asked = {"model": model, "temperature": 0, "max_tokens": tokens, **(parameters or {})}
-        authorization = None if api_key == "" else f"Bearer {options.key(api_key, 'OPENAI_API_KEY')}"
-        super().__init__(
-            options.address(base_url, "OPENAI_BASE_URL", OPENAI), ELSEWHERE | {"Authorization": authorization}
-        )
+        key = "" if api_key == "" else options.key(api_key, "OPENAI_API_KEY", "api_key = '' if the server wants none")
+        address = options.address(base_url, "OPENAI_BASE_URL", OPENAI)
+        headers = {"Authorization": f"Bearer {key}" if key else None}
+        super().__init__(address, headers if address == OPENAI else elsewhere(headers))
 
     def calls(self, items: Sequence[Item]) -> Iterator[Call]:
         """One about each text."""

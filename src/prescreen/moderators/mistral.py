@@ -9,7 +9,7 @@ from prescreen.errors import ModeratorRefused
 from prescreen.model import Image, Item
 from prescreen.moderators import options
 from prescreen.moderators.moderations import text_calls
-from prescreen.moderators.service import ELSEWHERE, Call, ServiceModerator
+from prescreen.moderators.service import Call, ServiceModerator, elsewhere
 
 CATEGORIES: Final = frozenset(
     {
@@ -56,7 +56,7 @@ class MistralModerator(ServiceModerator):
         self.max_characters = options.longest(max_characters)
         key, address = options.key(api_key, "MISTRAL_API_KEY"), options.address(base_url, "", _MISTRAL)
         self.categories = CATEGORIES if address == _MISTRAL else None
-        super().__init__(address, ELSEWHERE | {"Authorization": f"Bearer {key}"})
+        super().__init__(address, elsewhere({"Authorization": f"Bearer {key}"}))
 
     def calls(self, items: Sequence[Item]) -> Iterator[Call]:
         """One or a few about all the texts."""

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Final
 
 from prescreen.errors import ConfigError
 from prescreen.moderators import SHORTEST_PIECE
 
+_OFFLINE: Final = "moderator = 'keywords' to try prescreen offline (it catches phrases, not meaning)"
 
-def key(api_key: str | None, variable: str) -> str:
-    """An API key, or the environment's where it is None."""
+
+def key(api_key: str | None, variable: str, instead: str = _OFFLINE) -> str:
+    """An API key, or the environment's where it is None; `instead` is what one without may write."""
     found = os.environ.get(variable, "") if api_key is None else api_key
     if not found:
-        raise ConfigError(
-            "api_key",
-            f"there is no API key; set {variable}, or write moderator = 'keywords' to try "
-            "prescreen offline (it catches phrases, not meaning)",
-        )
+        raise ConfigError("api_key", f"there is no API key; set {variable}, or write {instead}")
     if not isinstance(found, str) or not found.isascii() or not found.isprintable() or " " in found:
         raise ConfigError("api_key", "the API key has blanks, line ends or non-ASCII characters in it")
     return found

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
     from openai import AsyncOpenAI, OpenAI
 
-ELSEWHERE: Final = {"Authorization": None, "OpenAI-Organization": None, "OpenAI-Project": None}
-"""Headers for a service that is not OpenAI's: what the environment says of an account there stays here."""
-
+_OPENAI_ONLY: Final = ("Authorization", "OpenAI-Organization", "OpenAI-Project")
 _CALLS: Final = 8  # in flight for one request: an account's rate limit is everybody's
 _LONGEST_ANSWER: Final = 8 << 20  # bytes; a full answer of a moderation endpoint is about 1.2 kB for each item
 _LONGEST_WAIT: Final = 60.0  # seconds; only a backstop, the screen's deadline cuts earlier
@@ -205,6 +203,14 @@ class ServiceModerator(Service, ABC):
             except ModeratorError as error:
                 errors.append(error)
         return _all(known, len(items), errors)
+
+
+def elsewhere(headers: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Headers for a service that is not OpenAI's: what the environment says for OpenAI, the SDK shall keep to itself."""
+    custom = (line.partition(":")[0].strip() for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines())
+    ours = {name.lower() for name in headers}
+    kept = [name for name in (*_OPENAI_ONLY, *custom) if name and name.lower() not in ours]
+    return {**dict.fromkeys(kept), **headers}
 
 
 def sendable(text: str) -> str:
