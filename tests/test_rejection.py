@@ -187,7 +187,7 @@ def test_the_user_is_told_why_in_plain_words(categories: list[str], words: str) 
 
 def test_every_known_category_has_plain_words() -> None:
     look = Rejections()
-    assert len(CATEGORIES) == 15
+    assert len(CATEGORIES) == 14
     for category in CATEGORIES:
         assert look.words(category) == CATEGORIES[category]
         assert "/" not in look.words(category)
@@ -248,7 +248,7 @@ def test_the_resources_are_the_operators() -> None:
     assert json.loads(Rejections(resources="Call 1234.")(asked).body)["detail"] == f"{SUPPORT} Call 1234."
     assert json.loads(Rejections(resources="")(asked).body)["detail"] == SUPPORT
     assert RESOURCES not in said(Rejections()(flagged("violence")))
-    assert RESOURCES not in said(Rejections()(flagged("harm/self-harm")))
+    assert RESOURCES not in said(Rejections()(flagged("harm/others")))
 
 
 def test_what_was_wrong_with_the_request_is_said() -> None:

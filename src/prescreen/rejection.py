@@ -14,7 +14,16 @@ from prescreen.errors import ConfigError
 from prescreen.model import Action, Cause, Decision, Reason, Rejection, Standing
 from prescreen.page import PAGE
 from prescreen.units import spelled
-from prescreen.wording import AGAIN, CATEGORIES, EXPLANATIONS, RESOURCES, SUPPORT, Explanation
+from prescreen.wording import (
+    AGAIN,
+    CATEGORIES,
+    EXPLANATIONS,
+    MORE_CATEGORIES,
+    RESOURCES,
+    SUPPORT,
+    Explanation,
+    is_self_harm,
+)
 
 Format = Literal["problem", "openai", "html", "text", "negotiate"]
 
@@ -81,12 +90,12 @@ class Rejections:
 
     def words(self, category: str) -> str:
         """Plain words for a category; an unknown one is spelled out from its wire name."""
-        known = self.wording.get(category) or CATEGORIES.get(category)
+        known = self.wording.get(category) or CATEGORIES.get(category) or MORE_CATEGORIES.get(category)
         return known or category.replace("/", ", ").replace("_", " ")
 
     def support(self, decision: Decision) -> str | None:
         """The supportive text for a decision that self-harm is part of, else None."""
-        if any(reason.category.startswith("self-harm") for reason in _grounds(decision)):
+        if any(is_self_harm(reason.category) for reason in _grounds(decision)):
             return f"{SUPPORT} {self.resources}".strip()
         return None
 

@@ -23,9 +23,49 @@ CATEGORIES: Final = {
     "violence": "violence",
     "violence/graphic": "graphic violence",
     "unspecified": "content that our moderation does not accept",
-    "denied": "a text that we do not accept",
 }
 """Plain words for OpenAI's thirteen categories, and for a flag that comes without one."""
+
+MORE_CATEGORIES: Final = {
+    # our own list of denied texts
+    "denied": "a text that we do not accept",
+    # Azure AI Content Safety
+    "Hate": "hateful language",
+    "SelfHarm": "self-harm",
+    "Sexual": "sexual content",
+    "Violence": "violence",
+    "blocklist": "words that are not accepted here",
+    # Mistral
+    "hate_and_discrimination": "hateful language",
+    "violence_and_threats": "violence or threats",
+    "dangerous": "help with something dangerous",
+    "criminal": "help with a crime",
+    "dangerous_and_criminal_content": "help with something dangerous or criminal",
+    "selfharm": "self-harm",
+    "health": "a question about health",
+    "financial": "a question about money",
+    "law": "a question about the law",
+    "pii": "personal data",
+    "jailbreaking": "an attempt to get around the rules",
+    # Qwen3Guard
+    "Violent": "violence",
+    "Non-violent Illegal Acts": "help with wrongdoing",
+    "Sexual Content or Sexual Acts": "sexual content",
+    "PII": "personal data",
+    "Suicide & Self-Harm": "self-harm",
+    "Unethical Acts": "help with something unethical",
+    "Politically Sensitive Topics": "a politically sensitive topic",
+    "Copyright Violation": "a copyright violation",
+    "Jailbreak": "an attempt to get around the rules",
+}
+"""Plain words for the categories of other moderators, where the wire name would not do."""
+
+
+def is_self_harm(category: str) -> bool:
+    """Whether a category, whoever's it is, means self-harm: whoever is in need gets support and no scolding."""
+    letters = "".join(filter(str.isalpha, category.casefold()))
+    return "selfharm" in letters or "suicide" in letters
+
 
 SUPPORT: Final = (
     "It sounds as if you may be going through a hard time. You are not alone, and talking to someone can help."
@@ -86,9 +126,3 @@ EXPLANATIONS: Final = {
         "api_error",
     ),
 }
-
-
-def is_self_harm(category: str) -> bool:
-    """Whether a category, however a provider writes it, is about people who may harm themselves."""
-    letters = "".join(letter for letter in category.casefold() if letter.isalpha())
-    return "selfharm" in letters or "suicide" in letters

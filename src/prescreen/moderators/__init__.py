@@ -7,11 +7,13 @@ have
 - `moderate_sync(items, timeout)`, used instead where nothing can be awaited (WSGI);
 - a parameter `known` of either: a dict that it fills with the verdict on each item, by the item's index,
   as they come in. What is in it when the time is up, or when another item fails, still counts;
+- a parameter `timeout` of `moderate`: the seconds that are left. Nobody has to keep to it, the time is watched anyway;
 - `max_characters`, the longest text that it takes: a longer one comes in overlapping pieces, and the worst counts;
 - `name`, for logs, and `categories`, the wire names it can report, against which the policy is
   checked at start-up. Without `categories` any name goes.
 
-A new moderator is a module here and an entry in `BUILT_IN`.
+A new moderator is a module here and an entry in `BUILT_IN`. The classes of all that are here can be imported from
+this package; importing the package itself imports none of them (PEP 562).
 """
 
 from __future__ import annotations
@@ -22,10 +24,31 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pkgutil import resolve_name
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from prescreen.errors import BadVerdict, ConfigError, ModeratorDown, ModeratorError, raised_at
 from prescreen.model import Item, Verdict
+
+if TYPE_CHECKING:
+    from prescreen.moderators.azure import AzureModerator
+    from prescreen.moderators.keywords import KeywordModerator
+    from prescreen.moderators.layers import AnyOf, Escalate, FirstOf
+    from prescreen.moderators.llm import LLMModerator
+    from prescreen.moderators.mistral import MistralModerator
+    from prescreen.moderators.openai import OpenAIModerator
+
+__all__ = [
+    "AnyModerator",
+    "AnyOf",
+    "AzureModerator",
+    "Escalate",
+    "FirstOf",
+    "KeywordModerator",
+    "LLMModerator",
+    "MistralModerator",
+    "Moderator",
+    "OpenAIModerator",
+]
 
 
 @runtime_checkable
@@ -44,15 +67,34 @@ SHORTEST_PIECE: Final = 100
 BUILT_IN: Final = {
     "openai": ("prescreen.moderators.openai", "OpenAIModerator"),
     "keywords": ("prescreen.moderators.keywords", "KeywordModerator"),
+    "azure": ("prescreen.moderators.azure", "AzureModerator"),
+    "mistral": ("prescreen.moderators.mistral", "MistralModerator"),
+    "llm": ("prescreen.moderators.llm", "LLMModerator"),
 }
+
+_HOME_OF: Final = {name: module for module, name in BUILT_IN.values()} | dict.fromkeys(
+    ("AnyOf", "Escalate", "FirstOf"), "prescreen.moderators.layers"
+)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'prescreen.moderators' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
     """A moderator as the screen calls it.
 
-    `call` takes the items and, if it has such a parameter, `known`; `is_async` says whether it gives
-    an awaitable without having done the work yet. `call_sync` takes the items and the seconds left; None where there is only `call`.
+    `call` takes the items, and `known` and `timeout` by name; `is_async` says whether it gives an awaitable without
+    having done the work yet. `call_sync` takes the items, the seconds left, and `known` by name; None where there is
+    only `call`.
     """
 
     name: str
@@ -95,9 +137,9 @@ def bind(moderator: AnyModerator) -> Bound:
     named = getattr(moderator, "name", None) or getattr(moderator, "__name__", None)
     return Bound(
         name=named if isinstance(named, str) else type(moderator).__name__,
-        call=_offering(call, ()),
+        call=_offering(call, ("known", "timeout"), ()),
         is_async=any(map(inspect.iscoroutinefunction, (call, type(call).__call__))),
-        call_sync=_offering(call_sync, (), 1.0) if call_sync is not None else None,
+        call_sync=_offering(call_sync, ("known",), (), 1.0) if call_sync is not None else None,
         categories=getattr(moderator, "categories", None),
         max_characters=_longest(getattr(moderator, "max_characters", None)),
     )
@@ -110,22 +152,23 @@ def _longest(value: object) -> int | None:
     raise ConfigError("moderator", f"max_characters = {value!r} is no number of at least {SHORTEST_PIECE}")
 
 
-def _offering(call: Callable[..., Any], *given: object) -> Callable[..., Any]:
-    """The callable with a parameter `known`, which it may not have. Raises ConfigError."""
+def _offering(call: Callable[..., Any], offered: Collection[str], *given: object) -> Callable[..., Any]:
+    """The callable with all the parameters offered, which it may not have. Raises ConfigError."""
     try:
         signature = inspect.signature(call)
     except (TypeError, ValueError):  # some callables written in C show no signature
-        return partial(_without_known, call)
-    takes_known = "known" in signature.parameters
+        return partial(_with_only, call, ())
+    by_name = [each.name for each in signature.parameters.values() if each.kind is not each.POSITIONAL_ONLY]
+    taken = [name for name in offered if name in by_name]
     try:
-        signature.bind(*given, **({"known": {}} if takes_known else {}))
+        signature.bind(*given, **dict.fromkeys(taken))
     except TypeError as error:
         raise ConfigError("moderator", f"{call!r} cannot be called with a list of texts: {error}") from error
-    return call if takes_known else partial(_without_known, call)
+    return call if len(taken) == len(offered) else partial(_with_only, call, taken)
 
 
-def _without_known(call: Callable[..., Any], *arguments: object, known: object) -> Any:  # noqa: ARG001  # not asked for
-    return call(*arguments)
+def _with_only(call: Callable[..., Any], taken: Collection[str], /, *arguments: object, **offered: object) -> Any:
+    return call(*arguments, **{name: offered[name] for name in taken})
 
 
 def verified(items: Sequence[Item], verdicts: object) -> Sequence[Verdict]:
@@ -150,9 +193,13 @@ def translated(error: Exception, items: Sequence[Item], known: Mapping[int, Verd
     """
     if not isinstance(error, ModeratorError):
         error = ModeratorDown(f"the moderator raised {type(error).__name__}{raised_at(error)}")
-    known = {**known, **error.known}
-    error.known = {index: known[index] for index in range(len(items)) if index in known and not _fault(known[index])}
+    error.known = sound(items, {**known, **error.known})
     return error
+
+
+def sound(items: Sequence[Item], known: Mapping[int, Verdict]) -> dict[int, Verdict]:
+    """What is well-formed, and about one of the items, of the verdicts by their index."""
+    return {index: known[index] for index in range(len(items)) if index in known and not _fault(known[index])}
 
 
 def _fault(verdict: object) -> str | None:

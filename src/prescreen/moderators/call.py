@@ -16,14 +16,18 @@ from prescreen.threads import limiter
 _THREADS: Final = 40  # for `def` moderators, per event loop; apart from the framework's own
 
 
-async def moderate(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
+Known = dict[int, Verdict]
+
+
+async def moderate(moderator: Bound, step: Moderate, known: Known | None = None) -> Sequence[Verdict]:
     """One verdict for each item within the step's timeout. Raises ModeratorError.
 
-    A `def` moderator runs in a worker thread, which is left behind when its time is up.
+    A `def` moderator runs in a worker thread, which is left behind when its time is up. `known` is what the
+    moderator fills as verdicts come in, for a caller that is itself cut short.
     """
     from anyio import move_on_after
 
-    known: dict[int, Verdict] = {}
+    known = {} if known is None else known
     verdicts: object = None
     try:
         with move_on_after(step.timeout) as scope:
@@ -31,50 +35,50 @@ async def moderate(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
     except Exception as error:  # whatever a moderator raises, the policy for failures must decide
         raise translated(error, step.items, known) from error
     if scope.cancelled_caught:
-        late = ModeratorTimeout(f"no verdict within {step.timeout:g} s")
+        late = ModeratorTimeout(f"no verdict within {step.timeout:.3g} s")
         raise translated(late, step.items, known)
     return verified(step.items, verdicts)
 
 
-def moderate_sync(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
+def moderate_sync(moderator: Bound, step: Moderate, known: Known | None = None) -> Sequence[Verdict]:
     """The same, blocking.
 
     An `async def` moderator runs in an event loop made for this call. A `def` one without
     `moderate_sync` cannot be cut short here; a verdict that comes late still counts.
     """
+    known = {} if known is None else known
     if moderator.call_sync is None and moderator.is_async:
-        return _run(moderator, step)
-    known: dict[int, Verdict] = {}
+        return _run(moderator, step, known)
     try:
         if moderator.call_sync is not None:
             verdicts: object = moderator.call_sync(step.items, step.timeout, known=known)
         else:
-            verdicts = moderator.call(step.items, known=known)
+            verdicts = moderator.call(step.items, known=known, timeout=step.timeout)
     except Exception as error:  # as above
         raise translated(error, step.items, known) from error
     if not inspect.isawaitable(verdicts):
         return verified(step.items, verdicts)
     try:
-        return _run(replace(moderator, call=lambda *_, **__: verdicts, is_async=True), step)
+        return _run(replace(moderator, call=lambda *_, **__: verdicts, is_async=True), step, known)
     finally:
         if inspect.iscoroutine(verdicts):
             verdicts.close()  # if it never ran, it shall not warn of that
 
 
-def _run(moderator: Bound, step: Moderate) -> Sequence[Verdict]:
+def _run(moderator: Bound, step: Moderate, known: Known) -> Sequence[Verdict]:
     import anyio.lowlevel
 
     try:
         anyio.lowlevel.current_token()
     except RuntimeError:
-        return anyio.run(moderate, moderator, step)
+        return anyio.run(moderate, moderator, step, known)
     raise RuntimeError("an async moderator cannot be called from blocking code inside an event loop; await instead")
 
 
-async def _call(moderator: Bound, step: Moderate, known: dict[int, Verdict]) -> object:
+async def _call(moderator: Bound, step: Moderate, known: Known) -> object:
     if moderator.is_async:
-        return await moderator.call(step.items, known=known)
-    verdicts = await _in_thread(lambda: moderator.call(step.items, known=known))
+        return await moderator.call(step.items, known=known, timeout=step.timeout)
+    verdicts = await _in_thread(lambda: moderator.call(step.items, known=known, timeout=step.timeout))
     return await verdicts if inspect.isawaitable(verdicts) else verdicts
 
 

@@ -21,7 +21,7 @@ from typing import Final
 from prescreen import wording
 from prescreen.errors import ConfigError, ModeratorRefused
 from prescreen.fold import INVISIBLE
-from prescreen.model import Image, Item, Verdict
+from prescreen.model import Item, Text, Verdict
 
 SENTINEL: Final = "prescreen test phrase seven violet lanterns"
 """A harmless phrase that is always flagged, as `violence`, to see a rejection without foul words."""
@@ -94,18 +94,26 @@ class KeywordModerator:
         self._clean = self._verdict(())
         logger.warning("the 'keywords' moderator is at work: it catches listed phrases, not meaning")
 
-    async def moderate(self, items: Sequence[Item]) -> Sequence[Verdict]:
-        """No waiting and no thread: a text takes microseconds. Raises ModeratorRefused for an image."""
-        return self.moderate_sync(items)
+    async def moderate(self, items: Sequence[Item], known: dict[int, Verdict] | None = None) -> Sequence[Verdict]:
+        """No waiting and no thread: a text takes microseconds. Raises ModeratorRefused where there is an image."""
+        return self.moderate_sync(items, known=known)
 
-    def moderate_sync(self, items: Sequence[Item], timeout: float | None = None) -> Sequence[Verdict]:  # noqa: ARG002  # the protocol's
+    def moderate_sync(
+        self,
+        items: Sequence[Item],
+        timeout: float | None = None,  # noqa: ARG002  # the protocol's
+        known: dict[int, Verdict] | None = None,
+    ) -> Sequence[Verdict]:
         """The same, for callers that cannot await."""
-        return [self._judge(item) for item in items]
-
-    def _judge(self, item: Item) -> Verdict:
-        if isinstance(item, Image):
+        found = {index: self._judge(item.value) for index, item in enumerate(items) if isinstance(item, Text)}
+        if known is not None:
+            known.update(found)
+        if len(found) < len(items):
             raise ModeratorRefused("the 'keywords' moderator cannot judge images")
-        hits = self._hits(_words(item.value))
+        return list(found.values())
+
+    def _judge(self, text: str) -> Verdict:
+        hits = self._hits(_words(text))
         return self._verdict(hits) if hits else self._clean
 
     def _verdict(self, hits: Collection[str]) -> Verdict:

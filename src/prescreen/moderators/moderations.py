@@ -1,24 +1,49 @@
-"""The answer of `POST /v1/moderations`, as OpenAI and those who speak like it send it.
+"""`POST /v1/moderations`, as OpenAI and those who speak like it have it: the calls, and what the answers say.
 
-Validated here and not by the SDK, whose lenient reading takes garbage for an answer and costs twenty
-times as much.
+Answers are validated here and not by the SDK, whose lenient reading takes garbage for an answer and costs
+twenty times as much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prescreen.errors import BadVerdict
-from prescreen.model import Verdict
+from prescreen.model import Item, Text, Verdict
+from prescreen.moderators.service import Call, sendable
 
+PATH: Final = "/moderations"
+
+_LARGEST_CALL: Final = 32_000  # characters; OpenAI publishes no limit
 # OpenAI's moderation guide; an answer that says itself what it looked at is believed.
 _TEXT_ONLY: Final = frozenset(
     {"harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "sexual/minors"}
 )
+
+
+def text_calls(model: str, items: Sequence[Item]) -> Iterator[Call]:
+    """Calls about all the texts among the items, as lists of strings; several where one could not carry them."""
+    texts = [(index, item.value) for index, item in enumerate(items) if isinstance(item, Text)]
+    for batch in _batches(texts):
+        payload = {"model": model, "input": [sendable(value) for _, value in batch]}
+        yield Call([index for index, _ in batch], PATH, payload, partial(parse, count=len(batch)))
+
+
+def _batches(texts: Sequence[tuple[int, str]]) -> Iterator[Sequence[tuple[int, str]]]:
+    """The texts in groups that one call can carry; a text longer than that goes alone."""
+    start = size = 0
+    for end, (_, value) in enumerate(texts):
+        size += len(value)
+        if size > _LARGEST_CALL and end > start:
+            yield texts[start:end]
+            start, size = end, len(value)
+    if texts:
+        yield texts[start:]
 
 
 class _Result(BaseModel):
