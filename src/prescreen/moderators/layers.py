@@ -16,10 +16,11 @@ from typing import ClassVar, Final
 
 from prescreen import errors
 from prescreen.errors import ConfigError, ModeratorError, ModeratorRefused, ModeratorTimeout
-from prescreen.model import Item, Moderate, Verdict
+from prescreen.model import Item, Verdict
 from prescreen.moderators import AnyModerator, Bound, bind, build, sound
 from prescreen.moderators.call import Known, moderate, moderate_sync
 from prescreen.policy import UNSPECIFIED
+from prescreen.steps import Moderate
 
 logger: Final = logging.getLogger("prescreen")
 
