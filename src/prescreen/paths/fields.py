@@ -47,8 +47,8 @@ class Fields:
             if not field.is_upload:
                 yield from _contents(f"{at}/content" if field.filenames else at, field, most)
             if known is not None and field.name not in known:
-                name = field.name.encode() if field.raw_name is None else field.raw_name
-                yield from _contents(at, replace(field, value=name), most, with_links=False)
+                for name in _names(field):
+                    yield from _contents(at, replace(field, value=name), most, with_links=False)
 
     def spelled_out(self, body: bytes, limit: int, most: int) -> Iterator[Text]:
         """What a form reader that ignores the Content-Type would find under the named fields in any body."""
@@ -109,6 +109,13 @@ def _refuse_long(raw: bytes, most: int) -> None:
 def _lenient(raw: bytes, most: int) -> str:
     _refuse_long(raw, most)
     return unquoted(raw).decode("utf-8", "replace")
+
+
+def _names(field: Field) -> Iterable[bytes]:
+    """A field's name, in the readings that it has: a part's may be coded like a file's."""
+    if field.raw_name is not None:
+        return (field.raw_name,)
+    return dict.fromkeys(clean(field.name).encode() for clean in (str, _quoted, unquote))
 
 
 def _filenames(at: str, field: Field) -> Iterator[Item]:
