@@ -48,6 +48,12 @@ if TYPE_CHECKING:
         Verdict,
     )
     from prescreen.moderators import Moderator
+    from prescreen.moderators.azure import AzureModerator
+    from prescreen.moderators.keywords import KeywordModerator
+    from prescreen.moderators.layers import AnyOf, Escalate, FirstOf
+    from prescreen.moderators.llm import LLMModerator
+    from prescreen.moderators.mistral import MistralModerator
+    from prescreen.moderators.openai import OpenAIModerator
     from prescreen.policy import Policy
     from prescreen.rejection import Rejections
     from prescreen.rule import Rule
@@ -58,16 +64,23 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Action",
+    "AnyOf",
+    "AzureModerator",
     "BadVerdict",
     "Cause",
     "ClientGone",
     "ConfigError",
     "ContentRejected",
     "Decision",
+    "Escalate",
+    "FirstOf",
     "Head",
     "Image",
     "Incomplete",
+    "KeywordModerator",
+    "LLMModerator",
     "LengthRequired",
+    "MistralModerator",
     "Mode",
     "Moderator",
     "ModeratorBusy",
@@ -76,6 +89,7 @@ __all__ = [
     "ModeratorRefused",
     "ModeratorTimeout",
     "NotScreened",
+    "OpenAIModerator",
     "Oversize",
     "Policy",
     "PrescreenError",
@@ -106,6 +120,12 @@ _HOMES = {
     "prescreen.rule": "Rule",
     "prescreen.model": "Action Cause Decision Head Image Mode Reason Record Rejection Standing Strike Text Verdict",
     "prescreen.moderators": "Moderator",
+    "prescreen.moderators.azure": "AzureModerator",
+    "prescreen.moderators.keywords": "KeywordModerator",
+    "prescreen.moderators.layers": "AnyOf Escalate FirstOf",
+    "prescreen.moderators.llm": "LLMModerator",
+    "prescreen.moderators.mistral": "MistralModerator",
+    "prescreen.moderators.openai": "OpenAIModerator",
     "prescreen.policy": "Policy",
     "prescreen.rejection": "Rejections",
     "prescreen.screen": "Screen",
