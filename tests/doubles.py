@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 
 from prescreen import Decision, Head, Image, Rule, Screen, Text, Verdict
 from prescreen.asgi import App, Event
 from prescreen.drive import drive_sync
+from prescreen.model import Item
 from prescreen.steps import Answer, Moderate, ReadBody, Step
 
 BAD = "seven violet lanterns"
 """What `Recorder` flags."""
 
 JSON = (b"content-type", b"application/json")
+
+
+class Check(Protocol):
+    """Asks a screen about a text, whichever way; the fixture `check` is one."""
+
+    async def __call__(self, screen: Screen, text: str | Sequence[Item]) -> Decision: ...
 
 
 class Recorder:

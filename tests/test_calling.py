@@ -4,16 +4,17 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import pytest
 from anyio import to_thread
 
+from doubles import Check
 from prescreen import (
     Action,
     Cause,
@@ -35,38 +36,9 @@ BAD = "seven violet lanterns"
 awaiting_only = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
 
-class Check(Protocol):
-    async def __call__(self, screen: Screen, text: str | Sequence[Item]) -> Decision: ...
-
-
-@pytest.fixture(params=["blocking", "asyncio", "trio"])
-def door(request: pytest.FixtureRequest) -> str:
-    """The three ways to ask a screen: check_sync, and check on either event loop."""
-    return str(request.param)
-
-
 @pytest.fixture
 def anyio_backend(door: str) -> str:
     return "asyncio" if door == "blocking" else door
-
-
-@pytest.fixture
-def check(door: str) -> Check:
-    async def blocking(screen: Screen, text: str | Sequence[Item]) -> Decision:
-        return await to_thread.run_sync(screen.check_sync, text)
-
-    async def awaiting(screen: Screen, text: str | Sequence[Item]) -> Decision:
-        return await screen.check(text)
-
-    return blocking if door == "blocking" else awaiting
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """What a moderator waits for that does not end; opened after the test, so that its thread does end."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 def judge(items: Sequence[Item]) -> list[Verdict]:

@@ -260,6 +260,11 @@ def test_an_operator_goes_through_the_strikes_of_an_app(people: Path) -> None:
     assert not screen.check_sync("hello", subject="user-7").is_rejected
     assert strikes("show", hashed)[0] == 1
     assert strikes("show", hashed, "--json") == (1, "null\n")
+    assert strikes("suspend", "user-7", "--for", "7d") == (
+        2,
+        "prescreen: 'user-7' is no keyed hash of a subject; add --id if it is your own id of the user\n",
+    )
+    assert strikes("list") == (0, "nobody has strikes\n")
     code, said = strikes("suspend", hashed, "--for", "never")
     assert (code, "'never' is not a duration" in said) == (2, True)
 
@@ -293,7 +298,7 @@ def test_an_operator_repairs_a_false_positive(people: Path, tmp_path: Path) -> N
         (("lists", "add", "allow", "--file", "gone.txt"), "cannot read gone.txt: No such file"),
         (("lists", "add", "allow", "--file", "{broken}"), "is not UTF-8"),
         (("lists", "add", "allow", " "), "without words"),
-        (("strikes", "suspend", "x", "--for", "0s"), "'0s' is not a duration"),
+        (("strikes", "suspend", "--id", "x", "--for", "0s"), "'0s' is not a duration"),
     ],
 )
 def test_what_an_operator_mistypes_is_said(arguments: tuple[str, ...], said: str, people: Path, tmp_path: Path) -> None:
@@ -334,3 +339,15 @@ def test_check_says_whose_requests_are_counted_and_where(people: Path, monkeypat
         assert expected in said
     found = json.loads(run("check", "--json", str(people)).stdout)
     assert (found["subject"], found["strikes"]["limit"], found["lists"]) == (["header:x-user-id"], 2, True)
+
+
+def test_an_operator_finds_by_id_who_is_kept_under_an_older_secret(people: Path) -> None:
+    before = Screen(people, moderator="keywords")
+    assert before.people.book is not None
+    before.people.book.suspend(before.subject("user-7"), "2h")
+    newer = 'secret = "another secret of enough characters"\nprevious_secrets = ["a secret of more than sixteen characters"]'
+    people.write_text(PEOPLE.replace('secret = "a secret of more than sixteen characters"', newer))
+    assert "2 hours" in run("strikes", "show", "user-7", "--id", "--config", str(people)).stdout
+    assert run("strikes", "lift", "user-7", "--id", "--config", str(people)).returncode == 0
+    after = Screen(people, moderator="keywords")
+    assert not after.check_sync("hello", subject="user-7").is_rejected

@@ -238,6 +238,23 @@ async def test_what_passed_unjudged_bears_no_call_unless_we_only_watch(model: Fa
     assert isinstance(outcome[0], NotScreened) == (mode is Mode.ENFORCE)
 
 
+async def test_a_screen_that_is_off_stands_in_nobodys_way(model: FakeModel) -> None:
+    async with aclient(model, guard="screened") as ours:
+
+        async def handler() -> None:
+            await asked(ours)
+
+        assert (await handled(handler, screen(mode="off"))).status == 200
+    with client(model, guard="screened") as blocking:
+
+        def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+            start_response("200 OK", [])
+            return (blocking.chat.completions.create(**ASK).id.encode() for _ in range(1))
+
+        assert call(WSGIMiddleware(app, screen(mode="off")), environ())[0] == 200
+    assert len(model.calls) == 2
+
+
 async def test_the_guard_goes_along_with_a_copy_and_can_be_changed_by_none(model: FakeModel) -> None:
     async with aclient(model, guard="screened") as ours:
         for copied in (ours.copy(), ours.with_options(timeout=3), ours.copy().with_options(max_retries=1)):
@@ -297,6 +314,25 @@ CALLS: Final[list[tuple[str, Callable[[Any], Any], list[str]]]] = [
             ],
         ),
         ["look", *[PICTURE["image_url"]["url"]] * 2, "found"],
+    ),
+    (
+        "a prompt's variables",
+        lambda c: c.responses.create(
+            model="m", prompt={"id": "pmpt_1", "variables": {"status": "found", "id": "more"}}
+        ),
+        ["found", "more"],
+    ),
+    (
+        "a conversation",
+        lambda c: c.post(
+            "/conversations/conv_1/items", cast_to=object, body={"items": [{"role": "user", "content": "hello"}]}
+        ),
+        ["hello"],
+    ),
+    (
+        "a thread",
+        lambda c: c.post("/threads/t_1/messages", cast_to=object, body={"role": "user", "content": "hello"}),
+        ["hello"],
     ),
     ("extra body", lambda c: c.responses.create(model="m", input="hello", extra_body={"input": "other"}), ["other"]),
     ("images", lambda c: c.images.generate(model="m", prompt="a lantern"), ["a lantern"]),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import anyio
 import pytest
-from anyio import to_thread
 
+from doubles import Check
 from prescreen import (
     Action,
     BadVerdict,
@@ -36,38 +36,9 @@ QUIET: Final = "seven quiet lanterns"
 BAD: Final = "seven violet lanterns"
 
 
-class Check(Protocol):
-    async def __call__(self, screen: Screen, text: str | Sequence[Item]) -> Decision: ...
-
-
-@pytest.fixture(params=["blocking", "asyncio", "trio"])
-def door(request: pytest.FixtureRequest) -> str:
-    """The three ways to ask a screen: check_sync, and check on either event loop."""
-    return str(request.param)
-
-
 @pytest.fixture
 def anyio_backend(door: str) -> str:
     return "asyncio" if door == "blocking" else door
-
-
-@pytest.fixture
-def check(door: str) -> Check:
-    async def blocking(screen: Screen, text: str | Sequence[Item]) -> Decision:
-        return await to_thread.run_sync(screen.check_sync, text)
-
-    async def awaiting(screen: Screen, text: str | Sequence[Item]) -> Decision:
-        return await screen.check(text)
-
-    return blocking if door == "blocking" else awaiting
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """What a moderator waits for that does not end; opened after the test, so that its thread does end."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 class Judge:

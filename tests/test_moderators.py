@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import anyio
 import pytest
-from anyio import to_thread
 
+from doubles import Check
 from fake_moderators import (
     AZURE_STEPS,
     CHAT_STEPS,
@@ -97,30 +97,9 @@ every = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 every_remote = pytest.mark.parametrize("case", REMOTE, ids=lambda case: case.name)
 
 
-class Check(Protocol):
-    async def __call__(self, screen: Screen, text: str | Sequence[Item]) -> Decision: ...
-
-
-@pytest.fixture(params=["blocking", "asyncio", "trio"])
-def door(request: pytest.FixtureRequest) -> str:
-    """The three ways to ask a screen: check_sync, and check on either event loop."""
-    return str(request.param)
-
-
 @pytest.fixture
 def anyio_backend(door: str) -> str:
     return "asyncio" if door == "blocking" else door
-
-
-@pytest.fixture
-def check(door: str) -> Check:
-    async def blocking(screen: Screen, text: str | Sequence[Item]) -> Decision:
-        return await to_thread.run_sync(screen.check_sync, text)
-
-    async def awaiting(screen: Screen, text: str | Sequence[Item]) -> Decision:
-        return await screen.check(text)
-
-    return blocking if door == "blocking" else awaiting
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
+from doubles import Check
 from fake_openai import CATEGORIES, FLAGGED_SCORE, FakeOpenAI, Result, Step, altered, delay, status
 from prescreen import Action, Cause, ConfigError, Decision, Image, Policy, Screen, Text
 from prescreen.model import Item
@@ -31,34 +32,13 @@ SLOW_PICTURE = "https://pictures.test/slow.png"
 awaiting_only = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
 
-class Check(Protocol):
-    async def __call__(self, screen: Screen, text: str | Sequence[Item]) -> Decision: ...
-
-
 class Build(Protocol):
     def __call__(self, **options: Any) -> Screen: ...
-
-
-@pytest.fixture(params=["blocking", "asyncio", "trio"])
-def door(request: pytest.FixtureRequest) -> str:
-    """The three ways to ask a screen: check_sync, and check on either event loop."""
-    return str(request.param)
 
 
 @pytest.fixture
 def anyio_backend(door: str) -> str:
     return "asyncio" if door == "blocking" else door
-
-
-@pytest.fixture
-def check(door: str) -> Check:
-    async def blocking(screen: Screen, text: str | Sequence[Item]) -> Decision:
-        return await to_thread.run_sync(screen.check_sync, text)
-
-    async def awaiting(screen: Screen, text: str | Sequence[Item]) -> Decision:
-        return await screen.check(text)
-
-    return blocking if door == "blocking" else awaiting
 
 
 @pytest.fixture

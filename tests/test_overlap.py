@@ -153,6 +153,51 @@ async def test_a_handler_can_wait_for_the_decision_before_it_does_what_cannot_be
     assert await settled_decision_of({}) is None
 
 
+async def test_a_handler_that_waits_for_the_decision_goes_no_step_further_after_a_rejection() -> None:
+    judge, done = Judge(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        judge.go.set()
+        await settled_decision_of(scope)
+        done.append("what cannot be undone")
+
+    assert (await requested(app, judge, BAD)).status == 400
+    assert not done
+
+
+async def test_of_two_screens_neither_hides_that_the_other_is_still_judging(model: FakeModel) -> None:
+    for text, calls in ((GOOD, 1), (BAD, 0)):
+        judge, seen = Judge(), list[object]()
+        async with AsyncOpenAI(api_key="k", base_url=model.url, guard="screened") as ours:
+
+            async def app(
+                scope: Scope,
+                receive: Receive,
+                send: Send,
+                judge: Judge = judge,
+                seen: list[object] = seen,
+                ours: Any = ours,
+            ) -> None:
+                seen.append(decision_of(scope))
+                async with anyio.create_task_group() as group:
+                    group.start_soon(lambda: ours.chat.completions.create(**ASK))
+                    await anyio.wait_all_tasks_blocked()
+                    seen.append(len(model.calls))
+                    judge.go.set()
+                await settled_decision_of(scope)
+                await answer(send)
+
+            before = Rule("POST /chat", json="$.message")
+            inner = ModerationMiddleware(app, Screen(rules=[before], moderator="keywords"))
+            middleware = ModerationMiddleware(inner, Screen(rules=[CHAT], moderator=judge))
+            model.calls.clear()
+            browser = Client(whole(b'{"message": "%s"}' % text.encode()))
+            await browser.request(middleware)
+        assert browser.status == (200 if text == GOOD else 400)
+        assert seen == [None, 0]
+        assert len(model.calls) == calls
+
+
 @pytest.mark.parametrize("guard", [None, "screened"])
 async def test_a_model_call_waits_for_the_verdict(model: FakeModel, guard: Any) -> None:
     judge, calls_before = Judge(), []

@@ -107,7 +107,7 @@ def test_the_hostile_one_is_stopped_and_named_and_the_others_notice_nothing(
             assert [status for status, _, _ in harmless] == [200] * len(plan)
         assert [status for status, _, _ in hostile] == [400] * LIMIT
         assert [b"If this happens" in body for _, _, body in hostile] == [False, True, False]
-        assert b"you cannot send messages for 2 hours" in hostile[-1][2]
+        assert b"You cannot send messages for 2 hours" in hostile[-1][2]
         asked = len(found.moderation.requests)
         for _ in range(8):  # whichever worker takes it
             status, headers, _ = found.request("/chat", HOSTILE, HARMLESS)

@@ -97,7 +97,8 @@ def struck(**facts: Any) -> Decision:
         (Decision(Action.REJECT, (Reason("sexual/minors", ""), Reason("hate", "")), cause=Cause.FLAGGED), 3),
         (Decision(Action.REJECT, (Reason("spam", ""),), cause=Cause.FLAGGED), 0),
         (Decision(Action.REJECT, (Reason("self-harm/intent", ""),), cause=Cause.FLAGGED), 0),
-        (Decision(Action.REJECT, (Reason("SelfHarm", ""), Reason("hate", "")), cause=Cause.FLAGGED), 1),
+        (Decision(Action.REJECT, (Reason("SelfHarm", ""), Reason("hate", "")), cause=Cause.FLAGGED), 0),
+        (Decision(Action.REJECT, (Reason("self-harm", "", action=Action.FLAG), Reason("hate", "")), cause=Cause.FLAGGED), 1),
         (Decision(Action.FLAG, (Reason("hate", "", action=Action.FLAG),), cause=Cause.FLAGGED), 0),
         (Decision(Action.REJECT, (Reason("sexual/minors", "", action=Action.FLAG), Reason("hate", "")), cause=Cause.FLAGGED), 1),
         (struck(mode=Mode.MONITOR), 0),
@@ -249,7 +250,7 @@ async def test_the_hostile_one_is_warned_then_suspended_and_the_others_notice_no
     assert json.loads(body)["strikes"] == {"count": 1, "limit": 2}
     status, _, body = await request(BAD)
     assert status == 400
-    assert "you cannot send messages for 2 hours." in json.loads(body)["detail"]
+    assert "It appears to contain violence. You cannot send messages for 2 hours." in json.loads(body)["detail"]
     assert json.loads(body)["strikes"]["suspended_seconds"] == pytest.approx(7200, abs=60)
     assert len(judge.calls) == 3
     status, headers, body = await request("hello")

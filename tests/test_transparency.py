@@ -55,6 +55,12 @@ odd_headers = st.lists(
 """Legal headers: any token, any case, any latin-1, some of them twice."""
 
 
+@pytest.fixture(autouse=True)
+def nobody_has_a_guarded_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where somebody has one are responses wrapped; another test of this process may have made one."""
+    monkeypatch.setattr("prescreen.current._Follows.responses", False)
+
+
 @dataclass
 class Sent:
     """One request: its route, head and body, and the pieces that the server makes of the body."""

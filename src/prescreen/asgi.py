@@ -1,6 +1,6 @@
 """ASGI: the middleware for FastAPI, Starlette, Django, Quart, Litestar and any other ASGI app.
 
-What it may not do: call the app before the decision, change a byte of the body, invent or swallow a
+What it may not do: let a byte of an answer out before the decision, change one of the body, invent or swallow a
 disconnect, touch a request that no rule is about, cancel a pending `receive` and go on.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Final, Unpack
 from anyio import move_on_after
 from anyio.lowlevel import checkpoint
 
-from prescreen.current import Passage, mark, passing
+from prescreen.current import Passage, mark, passing, unscreened
 from prescreen.drive import drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
 from prescreen.match import choose
@@ -64,6 +64,7 @@ class ModerationMiddleware:
             # Frameworks build their middleware late, where servers may swallow what it raises.
             logger.critical("prescreen cannot work as configured: %s", error)
             raise
+        self._is_off: Final = self.screen.settings.mode is Mode.OFF
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -72,7 +73,10 @@ class ModerationMiddleware:
             return await self.app(scope, receive, send)
         rules = self.screen.rules.on_path(scope["path"], scope.get("root_path", ""))
         if not rules:
-            return await self.app(scope, receive, send)
+            if not self._is_off:
+                return await self.app(scope, receive, send)
+            with passing(unscreened()):
+                return await self.app(scope, receive, send)
         return await self._screen(rules, scope, receive, send)
 
     async def _screen(self, on_path: tuple[Rule, ...], scope: Scope, receive: Receive, send: Send) -> None:

@@ -34,14 +34,7 @@ class StrikeBook:
 
     def recall(self, subject: Subject, timeout: float) -> Standing:
         """How a subject stands; what is kept under older secrets comes along to the one in use."""
-        keys = [_PREFIX + each for each in (subject.hash, *subject.previous)]
-        kept, *old = self._store.get(keys)
-        account = _unpacked(kept)
-        for key, data in zip(keys[1:], old, strict=True):
-            # Whoever takes it from the old key brings it to the new one, and nobody else does.
-            if data is not None and self._store.swap(key, data, None, None):
-                account = self._change(subject.hash, _unpacked(data).merged, timeout)
-        return self._strikes.standing(account, time.time())
+        return self._strikes.standing(self._account(subject, timeout) or Account(), time.time())
 
     def strike(self, subject: Subject, decision: Decision, weight: float, timeout: float) -> tuple[Strike, bool]:
         """Hold a decision against its subject; the strike, and whether it is what suspends the subject."""
@@ -61,31 +54,53 @@ class StrikeBook:
         for key, data in self._store.scan(_PREFIX):
             yield self._entry(key.removeprefix(_PREFIX), _unpacked(data))
 
-    def entry(self, subject: str) -> Entry | None:
-        """What is known of one subject, by its hash; None for nothing."""
-        (data,) = self._store.get([_PREFIX + subject])
-        return None if data is None else self._entry(subject, _unpacked(data))
+    # An operator's subject is its hash, or a Subject, of which older secrets' hashes are looked up, too.
 
-    def clear(self, subject: str) -> bool:
+    def entry(self, subject: str | Subject) -> Entry | None:
+        """What is known of one subject; None for nothing."""
+        whose = _subject(subject)
+        account = self._account(whose, _PATIENCE)
+        return None if account is None else self._entry(whose.hash, account)
+
+    def clear(self, subject: str | Subject) -> bool:
         """Forget a subject: strikes, suspension and all. Whether anything was known of it."""
         is_known = self.entry(subject) is not None
-        update(self._store, _PREFIX + subject, lambda _: (None, None), timeout=_PATIENCE)
+        update(self._store, _PREFIX + _subject(subject).hash, lambda _: (None, None), timeout=_PATIENCE)
         return is_known
 
-    def suspend(self, subject: str, lasting: float | str) -> Entry:
+    def suspend(self, subject: str | Subject, lasting: float | str) -> Entry:
         """Suspend a subject for seconds, or a duration like "7d". Raises ValueError for what is no duration."""
-        length, now = seconds(lasting), time.time()
-        account = self._change(subject, lambda old: self._strikes.suspended(old, length, now), _PATIENCE)
-        return self._entry(subject, account)
+        length, now, whose = seconds(lasting), time.time(), _subject(subject)
+        self._account(whose, _PATIENCE)
+        account = self._change(whose.hash, lambda old: self._strikes.suspended(old, length, now), _PATIENCE)
+        return self._entry(whose.hash, account)
 
-    def lift(self, subject: str) -> bool:
+    def lift(self, subject: str | Subject) -> bool:
         """End a suspension; the next one is as long as if this had not been. Whether there was one."""
         entry = self.entry(subject)
         if entry is None or entry.standing.suspended_for is None:
             return False
         now = time.time()
-        self._change(subject, lambda account: account.lifted(now), _PATIENCE)
+        self._change(entry.subject, lambda account: account.lifted(now), _PATIENCE)
         return True
+
+    def _account(self, subject: Subject, timeout: float) -> Account | None:
+        """What is kept of a subject, brought together under the secret in use; None for nothing."""
+        keys = [_PREFIX + each for each in (subject.hash, *subject.previous)]
+        kept, *old = self._store.get(keys)
+        account = None if kept is None else _unpacked(kept)
+        for key, data in zip(keys[1:], old, strict=True):
+            # Whoever takes it from the old key brings it to the new one, and nobody else does.
+            if data is not None and self._store.swap(key, data, None, None):
+                account = self._moved(key, data, subject.hash, timeout)
+        return account
+
+    def _moved(self, key: str, data: bytes, subject: str, timeout: float) -> Account:
+        try:
+            return self._change(subject, _unpacked(data).merged, timeout)
+        except StoreError:
+            self._store.swap(key, None, data, self._strikes.lifetime(_unpacked(data), time.time()))
+            raise
 
     def _entry(self, subject: str, account: Account) -> Entry:
         return Entry(subject, account, self._strikes.standing(account, time.time()))
@@ -96,6 +111,10 @@ class StrikeBook:
             return account.pack(), self._strikes.lifetime(account, time.time())
 
         return _unpacked(update(self._store, _PREFIX + subject, changed, timeout=timeout))
+
+
+def _subject(subject: str | Subject) -> Subject:
+    return Subject(subject) if isinstance(subject, str) else subject
 
 
 def _unpacked(data: bytes | None) -> Account:

@@ -19,6 +19,12 @@ _INPUTS: Final[Mapping[str, Sequence[str]]] = {
     "chat/completions": ("messages", "prediction"),
     "responses": ("input", "instructions", "prompt"),
     "responses/compact": ("input", "instructions"),
+    "conversations": ("items",),
+    "conversations/*/items": ("items",),
+    "threads": ("messages",),
+    "threads/*/messages": ("content",),
+    "threads/runs": ("thread", "instructions", "additional_instructions", "additional_messages"),
+    "threads/*/runs": ("instructions", "additional_instructions", "additional_messages"),
     "images/generations": ("prompt",),
     "images/edits": ("prompt",),
     "images/variations": (),
@@ -26,9 +32,12 @@ _INPUTS: Final[Mapping[str, Sequence[str]]] = {
     "videos": ("prompt",),
     "videos/edits": ("prompt",),
     "videos/extensions": ("prompt",),
+    "videos/*/remix": ("prompt",),
     "completions": ("prompt", "suffix"),
 }
-"""By endpoint, the members of a call's body that the model reads as its input. The longest names first."""
+"""By endpoint, the members of a call's body that the model reads as its input. `*` is an id."""
+
+_BY_LENGTH: Final = sorted(_INPUTS, key=lambda name: -name.count("/"))  # "chat/completions" is no "completions"
 
 # What messages and items say of themselves, as OpenAI's API reference has it: not what anyone said.
 _STRUCTURE: Final = frozenset(
@@ -41,10 +50,15 @@ _FORMATS: Final = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", 
 
 def endpoint(options: Any) -> str | None:
     """The endpoint of a call to a model, without the slash before it; None for any other request."""
-    path = urlsplit(options.url).path.strip("/")
+    path = [part for part in urlsplit(options.url).path.split("/") if part]
     if options.method.lower() != "post":
         return None
-    return next((name for name in _INPUTS if path == name or path.endswith(f"/{name}")), None)
+    return next((name for name in _BY_LENGTH if _ends_with(path, name.split("/"))), None)
+
+
+def _ends_with(path: Sequence[str], name: Sequence[str]) -> bool:
+    end = path[-len(name) :]
+    return len(end) == len(name) and all(wanted in ("*", part) for part, wanted in zip(end, name, strict=True))
 
 
 def items(options: Any) -> list[Item]:
@@ -69,7 +83,9 @@ def _said(value: Any) -> Any:
         for key in value:
             if key in _UNSEEN and value[key] is not None:
                 raise NotScreened(f"this call holds {key!r}, which no moderator can look at")
-        return {key: _said(each) for key, each in value.items() if key not in _STRUCTURE and not _is_type(key, each)}
+        kept = {key: each for key, each in value.items() if key not in _STRUCTURE and not _is_type(key, each)}
+        # The names of a prompt's variables are the app's own, and say nothing of what is in them.
+        return {key: each if key == "variables" else _said(each) for key, each in kept.items()}
     if isinstance(value, list | tuple):
         return [_said(each) for each in value]
     return value

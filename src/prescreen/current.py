@@ -12,7 +12,7 @@ from threading import Event, get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from prescreen.errors import NotScreened
-from prescreen.model import DECISION_KEY, Decision
+from prescreen.model import DECISION_KEY, Action, Decision, Mode
 
 if TYPE_CHECKING:
     import anyio
@@ -24,12 +24,14 @@ PASSAGE_KEY: Final = "prescreen.passage"
 class Passage:
     """A request on its way to the handler or in it, and the decision on it, which may still be to come.
 
-    `subject` is the keyed hash of the end user, None for an anonymous one.
+    `subject` is the keyed hash of the end user, None for an anonymous one; `own` is this screen's decision. Where one screen stands inside another, a
+    passage has an `outer` one, and has passed only if both have.
     """
 
     def __init__(self, subject: str | None, decision: Decision | None = None) -> None:
         self.subject = subject
-        self.decision = decision
+        self.outer = current()
+        self.own = decision
         self._settled = Event()
         self._waiter: anyio.Event | None = None
         self._thread = get_ident()
@@ -39,11 +41,18 @@ class Passage:
     @property
     def is_settled(self) -> bool:
         """Whether no decision is to come any more."""
-        return self._settled.is_set()
+        return self._settled.is_set() and (self.outer is None or self.outer.is_settled)
+
+    @property
+    def decision(self) -> Decision | None:
+        """The decision, an outer one that has not passed before our own; None while one is to come, and where none will."""
+        if self.outer is not None and ((outer := self.outer.decision) is None or not outer.has_passed):
+            return outer
+        return self.own
 
     def settle(self, decision: Decision | None) -> None:
-        """The decision; None where there will be none. Called in the event loop that the request is handled in."""
-        self.decision = decision
+        """Bring the decision; None where there will be none. Called in the event loop that the request is handled in."""
+        self.own = decision
         self._settled.set()
         if self._waiter is not None:
             self._waiter.set()
@@ -53,6 +62,8 @@ class Passage:
         from anyio import Event as AsyncEvent
         from anyio import to_thread
 
+        if self.outer is not None:
+            await self.outer.wait()
         if self._settled.is_set():
             return self.decision
         if get_ident() != self._thread:  # another thread has its own event loop
@@ -64,6 +75,8 @@ class Passage:
 
     def wait_sync(self) -> Decision | None:
         """The same, blocking. Raises NotScreened where nothing could go on meanwhile."""
+        if self.outer is not None:
+            self.outer.wait_sync()
         if not self._settled.is_set() and get_ident() == self._thread:
             raise NotScreened("a blocking client cannot wait for the verdict in the event loop; use AsyncOpenAI")
         self._settled.wait()
@@ -72,13 +85,19 @@ class Passage:
 
 def mark(holder: MutableMapping[str, Any], passage: Passage) -> None:
     """Leave the decision in an ASGI scope or a WSGI environ; what it will be asked for there, where it is still to come."""
-    if passage.decision is not None:
-        holder[DECISION_KEY] = passage.decision
+    if passage.is_settled:
+        holder[DECISION_KEY] = passage.own
     else:
+        holder.pop(DECISION_KEY, None)
         holder[PASSAGE_KEY] = passage
 
 
 _passage: Final[ContextVar[Passage | None]] = ContextVar("prescreen.passage", default=None)
+
+
+def unscreened() -> Passage:
+    """A request under a screen that is off: it has passed, so that no guard stands in its way."""
+    return Passage(None, Decision(Action.ALLOW, mode=Mode.OFF))
 
 
 def current() -> Passage | None:
@@ -101,7 +120,7 @@ class _Follows:
 
 
 def follow_responses() -> None:
-    """From now on, what makes a WSGI response piece by piece belongs to its request: somebody will ask for that."""
+    """From now on, what makes a WSGI response piece by piece belongs to its request: there is somebody to ask for that."""
     _Follows.responses = True
 
 

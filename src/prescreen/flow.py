@@ -38,6 +38,7 @@ from prescreen.rule import Rule
 from prescreen.steps import AddStrike, Answer, LookUp, Moderate, ReadBody, Recall, Report, Step, Work
 from prescreen.strikes import Strikes
 from prescreen.target import Target, Targets
+from prescreen.units import spelled
 
 T = TypeVar("T")
 
@@ -152,7 +153,9 @@ class _Screening:
         if standing.suspended_for is None:
             return None
         left = standing.suspended_for
-        return self._decision(Action.REJECT, Cause.SUSPENDED, standing=standing, retry_after=left, problem="suspended")
+        return self._decision(
+            Action.REJECT, Cause.SUSPENDED, standing=standing, retry_after=left, problem=f"for {spelled(left)} more"
+        )
 
     def _listed(self, items: Sequence[Item]) -> Flow[Decision | None]:
         """The decision where a list has it; None where the moderator is to be asked, about what is on no list."""

@@ -26,7 +26,7 @@ async def settled_decision_of(request: object) -> Decision | None:
 
 def _found(request: object) -> Decision | Passage | None:
     for holder in _holders(request):
-        for key, kind in ((DECISION_KEY, Decision), (PASSAGE_KEY, Passage)):
+        for key, kind in ((PASSAGE_KEY, Passage), (DECISION_KEY, Decision)):
             if isinstance(holder, Mapping) and isinstance(found := holder.get(key), kind):
                 return found
     return None

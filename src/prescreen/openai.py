@@ -34,8 +34,6 @@ Guard = Literal["screened", "text"]
 CONFIG: Final = "PRESCREEN_CONFIG"
 """The variable that names the configuration of `guard="text"` where no screen is given."""
 
-follow_responses()
-
 _ATTRIBUTED: Final = ("chat/completions", "responses")
 _IDENTIFIER: Final = "safety_identifier"
 
@@ -49,6 +47,7 @@ class _Guarded:
     def _guard(self, guard: Guard | None, screen: Screen | None) -> None:
         if guard is not None and guard not in get_args(Guard):
             raise ConfigError("guard", f"{guard!r} is not one of {', '.join(map(repr, get_args(Guard)))}")
+        follow_responses()
         self.guard = guard
         self.screen = _configured() if guard == "text" and screen is None else screen
 
@@ -63,7 +62,9 @@ class _Guarded:
             raise NotScreened("the request that this call belongs to was rejected")
         if self.guard == "screened" and endpoint(options) is not None:
             if decision is None:
-                raise NotScreened("no request that a rule is about is being handled, and guard='screened' asks for one")
+                raise NotScreened(
+                    "no request that a rule is about is being handled here, or its context was lost on the way (as by run_in_executor)"
+                )
             if not decision.has_passed:
                 raise NotScreened(f"the request that this call belongs to has not passed ({decision.cause.value})")
 

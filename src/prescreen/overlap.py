@@ -63,10 +63,10 @@ class Overlap:
         except Exception as error:  # noqa: BLE001  # out of the task group as itself, once the handler has ended
             self._error = error
         finally:
+            if decision is None or decision.is_rejected:
+                self._handling.cancel()  # first, so that a handler that waits for the decision goes no step further
             self._passage.settle(decision)
             self._may_start.set()
-            if not self._may_go_on():
-                self._handling.cancel()
         if decision is not None and decision.is_rejected:
             await reject(decision)
 

@@ -164,6 +164,7 @@ async def _tell(hook: Hook, strike: Strike) -> None:
 
 
 def _tell_sync(hook: Hook, strike: Strike) -> None:
+    told: Any = None
     try:
         told = hook(strike)
         if inspect.isawaitable(told):
@@ -176,6 +177,9 @@ def _tell_sync(hook: Hook, strike: Strike) -> None:
             anyio.run(wait)
     except Exception as error:  # noqa: BLE001  # as above
         _log_failure(error)
+    finally:
+        if inspect.iscoroutine(told):
+            told.close()  # if it never ran, it shall not warn of that
 
 
 def _log_failure(error: Exception) -> None:

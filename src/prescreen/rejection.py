@@ -123,12 +123,9 @@ def _warned(detail: str, standing: Standing | None) -> str:
     if standing is None or not standing.is_warned:
         return detail
     if standing.suspended_for is not None:
-        what = f"Because this has happened before, you cannot send messages for {spelled(standing.suspended_for)}."
-        return f"{detail.removesuffix(AGAIN).strip()} {what}"
-    left = math.ceil(standing.limit - standing.strikes)
-    times = "once more" if left <= 1 else f"{left} more times"
-    what = f"If this happens {times}, you will not be able to send messages for {spelled(standing.next_suspension)}."
-    return f"{detail} {what}"
+        return f"{detail.removesuffix(AGAIN).strip()} You cannot send messages for {spelled(standing.suspended_for)}."
+    when = "this happens once more" if standing.limit - standing.strikes <= 1 else "this goes on"
+    return f"{detail} If {when}, you will not be able to send messages for {spelled(standing.next_suspension)}."
 
 
 def _grounds(decision: Decision) -> list[Reason]:
@@ -181,8 +178,12 @@ def _problem(look: Rejections, decision: Decision, answer: Explanation) -> str:
 
 def _strikes(standing: Standing) -> dict[str, object]:
     if standing.suspended_for is None:
-        return {"count": standing.strikes, "limit": standing.limit}
+        return {"count": _plain(standing.strikes), "limit": _plain(standing.limit)}
     return {"suspended_seconds": math.ceil(standing.suspended_for)}
+
+
+def _plain(number: float) -> float:
+    return int(number) if number == int(number) else number
 
 
 def _category(look: Rejections, reason: Reason) -> dict[str, object]:

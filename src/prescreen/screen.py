@@ -82,7 +82,7 @@ class Screen:
             self.rules: Final = self._active_rules()
             self.people: Final = self._people()
             self.plan: Final = self._plan()
-            self._watch: Final = Watch(self.rules.rules)
+            self._watch: Final = Watch(self.rules.rules, has_subjects=bool(self.settings.subject))
             self._reject: Final = _rejecter(self.settings.rejection)
         except ConfigError as error:
             error.file = str(config) if config else None

@@ -31,7 +31,8 @@ class Strikes:
     to `max_suspend`, until the subject has been without one for that long. From `warn_at` (None: one below
     `limit`) a rejection says what the next ones will do. Durations are seconds, or texts like "24h".
 
-    Self-harm never counts, nor does what was decided without a moderator, and monitor mode keeps no strikes.
+    A request in which there is self-harm never counts, whatever else is, nor does what could not be judged, and monitor
+    mode keeps no strikes.
     `on_strike` and `on_suspend` are told of each, `def` or `async def`; what they raise is logged and changes nothing.
 
     Raises ConfigError.
@@ -84,7 +85,9 @@ class Strikes:
         if decision.cause is not Cause.FLAGGED or decision.mode is not Mode.ENFORCE:
             return 0
         held = [each.category for each in decision.reasons if each.action is Action.REJECT]
-        return max((self.weights.get(name, 1) for name in held if not is_self_harm(name)), default=0)
+        if any(map(is_self_harm, held)):
+            return 0  # whatever else it sounds like: somebody in need is helped, not counted
+        return max((self.weights.get(name, 1) for name in held), default=0)
 
     def standing(self, account: Account, now: float) -> Standing:
         """How the owner of an account stands."""

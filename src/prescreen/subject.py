@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+import re
 from base64 import b32encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 UNIX: Final = "unix"
 """Among the trusted proxies: whoever connects to the server's Unix socket."""
+
+HASH: Final = re.compile("[A-Z2-7]{4}-[A-Z2-7]{52}")
+"""What a subject's hash looks like."""
 
 _SHORTEST_SECRET: Final = 16  # characters; less can be guessed from a hash of a known id
 _HOPS: Final = 64  # addresses of X-Forwarded-For that are looked at
@@ -44,7 +48,10 @@ class Keys:
     def __post_init__(self) -> None:
         for key, secret in (("secret", self.secret), *(("previous_secrets", each) for each in self.previous)):
             if len(secret) < _SHORTEST_SECRET:
-                raise ConfigError(key, f"it has less than {_SHORTEST_SECRET} characters; make one of 32 random bytes")
+                raise ConfigError(
+                    key,
+                    f"it has less than {_SHORTEST_SECRET} characters; write 32 random bytes, as `openssl rand -hex 32` prints them",
+                )
 
     def subject(self, identifier: str) -> Subject:
         """The subject with this id."""

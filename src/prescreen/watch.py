@@ -1,4 +1,4 @@
-"""A watch for rules that look in the wrong place: they match, and never find anything."""
+"""A watch for what looks in the wrong place: rules that match and never find a text, subjects that are never known."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ _PATIENCE: Final = 100  # requests
 class Watch:
     """Warns, once a rule, when the first `_PATIENCE` requests that it screened had nothing at its places.
 
-    Its memory is a number for each rule that has found nothing yet.
+    So it does, once, when the first as many were all anonymous although there is somewhere to look for a subject. Its
+    memory is a number for each rule that has found nothing yet, and one for subjects.
     """
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, rules: Iterable[Rule], *, has_subjects: bool = False) -> None:
         self._left = {rule.match: _PATIENCE for rule in rules if not rule.exempt}
+        self._anonymous = _PATIENCE if has_subjects else 0
         self._lock = Lock()
 
     def see(self, record: Record) -> None:
         """Take note of one decision."""
+        if self._anonymous and record.decision.rule is not None:
+            self._see_subject(record)
         rule = record.decision.rule
         if rule is None or rule not in self._left:
             return  # done with, or several rules together, of which none can be said to have missed
@@ -37,6 +41,17 @@ class Watch:
                 "the rule %s has matched %d requests and never found a text at its places; "
                 "`prescreen coverage` shows what their bodies may carry",
                 rule,
+                _PATIENCE,
+            )
+
+    def _see_subject(self, record: Record) -> None:
+        with self._lock:
+            self._anonymous = 0 if record.decision.subject else self._anonymous - 1
+            is_over = self._anonymous == 0 and record.decision.subject is None
+        if is_over:
+            logger.warning(
+                "the first %d requests were all anonymous: where subject looks, nobody is known; "
+                "the middleware has to stand inside what authenticates, or be given a callable",
                 _PATIENCE,
             )
 

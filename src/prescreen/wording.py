@@ -114,7 +114,7 @@ EXPLANATIONS: Final = {
     Cause.SUSPENDED: Explanation(
         403,
         "You cannot send messages for now",
-        "Several of your messages were not accepted. You can send messages again in {wait}.",
+        "You can send messages again in {wait}.",
         "suspended",
     ),
     Cause.UNAVAILABLE: Explanation(

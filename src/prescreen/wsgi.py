@@ -14,11 +14,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from prescreen.current import Passage, followed, mark, passing
+from prescreen.current import Passage, followed, mark, passing, unscreened
 from prescreen.drive import drive_sync
 from prescreen.errors import ConfigError, Incomplete, LengthRequired, Oversize, Unreadable
 from prescreen.match import choose
-from prescreen.model import Decision, Head
+from prescreen.model import Decision, Head, Mode
 from prescreen.routes import announce
 from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
 from prescreen.steps import Answer, ReadBody, Step
@@ -53,6 +53,7 @@ class ModerationMiddleware:
         for index, rule in enumerate(self.screen.settings.rules):
             if rule.timing == "overlap":
                 raise ConfigError(f"rules[{index}].timing", "'overlap' needs ASGI; on WSGI, write 'before'")
+        self._is_off: Final = self.screen.settings.mode is Mode.OFF
         self._is_announced = False
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -63,7 +64,7 @@ class ModerationMiddleware:
         path = root + _text(environ.get("PATH_INFO", ""))
         rules = self.screen.rules.on_path(path, root)
         if not rules:
-            return self.app(environ, start_response)
+            return self._call(unscreened() if self._is_off else None, environ, start_response)
         head = _head(environ, root, path)
         rules = choose(rules, head)
         now = Screened(self.screen, rules, head, environ.get("wsgi.input"))
@@ -78,6 +79,12 @@ class ModerationMiddleware:
         mark(environ, passage)
         # What a second middleware will find: the head as it is now, with its framing made plain.
         environ[SCREENED_KEY] = Screened(self.screen, rules, _head(environ, root, path), environ.get("wsgi.input"))
+        return self._call(passage, environ, start_response)
+
+    def _call(self, passage: Passage | None, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Call the app, and what makes its response, as part of a request."""
+        if passage is None:
+            return self.app(environ, start_response)
         with passing(passage):
             response = self.app(environ, start_response)
         return followed(response, passage, is_made=_is_made(response, environ))

@@ -19,7 +19,9 @@ from prescreen.book import Entry, StrikeBook
 from prescreen.config import load
 from prescreen.errors import ConfigError, StoreError
 from prescreen.lists import Listed, TextLists
+from prescreen.model import Subject
 from prescreen.people import People
+from prescreen.subject import HASH
 from prescreen.units import spelled
 
 P = ParamSpec("P")
@@ -37,7 +39,7 @@ Config = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Whose = Annotated[str, typer.Argument(metavar="SUBJECT", help="The keyed hash, as in logs and reports.")]
 IsId = Annotated[bool, typer.Option("--id", help="SUBJECT is the app's own id of the user.")]
-Words = Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The exact text.")]
+Words = Annotated[str | None, typer.Argument(metavar="TEXT", help="The exact text.")]
 File = Annotated[
     Path | None, typer.Option("--file", help="A file with the text, but for a line end after it; - for standard input.")
 ]
@@ -59,7 +61,9 @@ def subject(
 @strikes.command(name="list")
 def list_(config: Config = _DEFAULT, as_json: AsJson = False) -> None:
     """List everyone who has strikes or is suspended, the suspended first."""
-    found = _whole(lambda: sorted(_book(config).entries(), key=lambda each: -(each.standing.suspended_for or 0)))
+    found = _whole(
+        lambda: sorted(_book(_people(config)).entries(), key=lambda each: -(each.standing.suspended_for or 0))
+    )
     if as_json:
         _print([_entry(each) for each in found])
         return
@@ -69,7 +73,7 @@ def list_(config: Config = _DEFAULT, as_json: AsJson = False) -> None:
 @strikes.command()
 def show(whose: Whose, is_id: IsId = False, config: Config = _DEFAULT, as_json: AsJson = False) -> None:
     """Show how one subject stands. Exit status: 1 where nothing is known of it."""
-    entry = _whole(lambda: _book(config).entry(_hash(whose, config, is_id)))
+    entry = _whole(lambda: _at(config, whose, is_id, StrikeBook.entry))
     if entry is None:
         _end(f"nothing is known of {whose}", as_json)
     if as_json:
@@ -82,7 +86,7 @@ def show(whose: Whose, is_id: IsId = False, config: Config = _DEFAULT, as_json: 
 @strikes.command()
 def clear(whose: Whose, is_id: IsId = False, config: Config = _DEFAULT) -> None:
     """Forget a subject: its strikes, its suspension and all."""
-    if not _whole(lambda: _book(config).clear(_hash(whose, config, is_id))):
+    if not _whole(lambda: _at(config, whose, is_id, StrikeBook.clear)):
         _end(f"nothing is known of {whose}")
     typer.echo(f"{whose} has no strikes any more")
 
@@ -95,14 +99,14 @@ def suspend(
     config: Config = _DEFAULT,
 ) -> None:
     """Suspend a subject from now on."""
-    entry = _whole(lambda: _book(config).suspend(_hash(whose, config, is_id), lasting))
+    entry = _whole(lambda: _at(config, whose, is_id, lambda book, each: book.suspend(each, lasting)))
     typer.echo(f"{whose} is suspended for {spelled(entry.standing.suspended_for or 0)}")
 
 
 @strikes.command()
 def lift(whose: Whose, is_id: IsId = False, config: Config = _DEFAULT) -> None:
     """End a suspension, as if it had not been. Exit status: 1 where there is none."""
-    if not _whole(lambda: _book(config).lift(_hash(whose, config, is_id))):
+    if not _whole(lambda: _at(config, whose, is_id, StrikeBook.lift)):
         _end(f"{whose} is not suspended")
     typer.echo(f"{whose} is no longer suspended")
 
@@ -155,8 +159,12 @@ def _people(config: Path) -> People:
     return People(load(config))
 
 
-def _book(config: Path) -> StrikeBook:
+def _at(config: Path, whose: str, is_id: bool, do: Callable[[StrikeBook, Subject], T]) -> T:
     found = _people(config)
+    return do(_book(found), _subject(found, whose, is_id))
+
+
+def _book(found: People) -> StrikeBook:
     if found.book is None:
         raise ConfigError("strikes", "the configuration keeps none; write a table [strikes]")
     _refuse_memory(found)
@@ -180,8 +188,12 @@ def _refuse_memory(found: People) -> None:
         )
 
 
-def _hash(whose: str, config: Path, is_id: bool) -> str:
-    return _people(config).subject(whose).hash if is_id else whose
+def _subject(found: People, whose: str, is_id: bool) -> Subject:
+    if is_id:
+        return found.subject(whose)
+    if not HASH.fullmatch(whose):
+        raise ValueError(f"{whose!r} is no keyed hash of a subject; add --id if it is your own id of the user")
+    return Subject(whose)
 
 
 def _words(text: str | None, file: Path | None) -> str:

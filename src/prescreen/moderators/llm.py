@@ -80,7 +80,9 @@ class LLMModerator(ServiceModerator):
         if not isinstance(parameters, Mapping | None) or _OURS.intersection(parameters or {}):
             raise ConfigError("parameters", f"write a table of fields, without {', '.join(sorted(_OURS))}")
         tokens = max_tokens or self._judge.max_tokens
-        self._asked = {"model": model, "temperature": 0, "max_tokens": tokens, **(parameters or {})}
+        # Newer models of OpenAI's know only the other name of it.
+        own = {} if "max_completion_tokens" in (parameters or {}) else {"max_tokens": tokens}
+        self._asked = {"model": model, "temperature": 0, **own, **(parameters or {})}
         key = "" if api_key == "" else options.key(api_key, "OPENAI_API_KEY", "api_key = '' if the server wants none")
         address = options.address(base_url, "OPENAI_BASE_URL", OPENAI)
         headers = {"Authorization": f"Bearer {key}" if key else None}

@@ -236,6 +236,13 @@ def _all(known: Known, count: int, errors: Sequence[ModeratorError]) -> list[Ver
     return [known[index] for index in range(count)]
 
 
+_OUR_FAULT: Final = (
+    "unsupported_parameter",
+    "unsupported_value",
+    "model_not_found",
+)  # the configuration's, not the client's
+
+
 def _failed(status: int, code: object, retry_after: str | None) -> ModeratorError:
     wait = float(retry_after) if retry_after and re.fullmatch(r"\d{1,5}(\.\d+)?", retry_after) else None
     said = f"HTTP {status}" + (f", {code}" if code and re.fullmatch(r"\w{1,64}", str(code)) else "")
@@ -243,7 +250,7 @@ def _failed(status: int, code: object, retry_after: str | None) -> ModeratorErro
         return ModeratorBusy(f"rate limit or quota ({said})", retry_after=wait)
     if status >= 500:
         return ModeratorDown(f"it failed ({said})", retry_after=wait)
-    if status < 400 or status in (401, 403, 404, 405):
+    if status < 400 or status in (401, 403, 404, 405) or code in _OUR_FAULT:
         return ModeratorDown(f"it does not know us ({said}); check the API key, the model and the address")
     if status in (408, 409):
         return ModeratorDown(f"it was not ready ({said})", retry_after=wait)
