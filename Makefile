@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TWO := --numprocesses 2 --dist loadfile
 OTHERS := $(filter-out $(PYTHON),$(shell scripts/pythons))
 
-.PHONY: demo serve test lint unit others fuzz fuzz-short mutants bench hostile clean
+.PHONY: demo serve test test-all lint unit others fuzz fuzz-short mutants bench hostile clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.examples ## both examples as real servers, and what becomes of a few requests
@@ -30,12 +30,16 @@ unit: $(VENV)/.dev
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
 
-others: ## the same tests on every other Python from 3.11 to 3.13 that is here
+test-all: ## the same, with every test on every Python; longer than a quarter of an hour
+	$(MAKE) lint unit fuzz-short others SELECTED=
+
+SELECTED ?= -m "not once"
+others: ## the same tests, but for those of servers, on every other Python from 3.11 to 3.13 that is here
 	@set -e; for python in $(OTHERS); do \
 	    version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	    echo "Python $$version"; \
 	    $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python .venv-$$version/.dev; \
-	    .venv-$$version/bin/python -m pytest -q -p no:cacheprovider $(TWO); \
+	    .venv-$$version/bin/python -m pytest -q -p no:cacheprovider $(TWO) $(SELECTED); \
 	done
 
 MINUTES ?= 15

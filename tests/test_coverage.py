@@ -39,6 +39,8 @@ from prescreen.watch import Watch
 
 Json = dict[str, Any]
 
+pytestmark = pytest.mark.once
+
 
 class Role(StrEnum):
     USER = "user"

@@ -22,6 +22,8 @@ from honest.replay import CORPUS, Recorded, clients, recorded
 from honest.variants import ENCODERS, untyped, variants
 from servers import ASGI, WSGI, serve
 
+pytestmark = pytest.mark.once
+
 VARIANTS = 150
 SAMPLED = 7  # every seventh request goes over a real socket, too
 

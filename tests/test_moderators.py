@@ -47,6 +47,8 @@ from prescreen.moderators import (
 )
 from prescreen.moderators.service import ServiceModerator
 
+pytestmark = pytest.mark.once
+
 KEY: Final = "test-key"
 QUIET: Final = "seven violet lanterns"
 POLICY: Final = "A text must not be about flags."

@@ -170,14 +170,8 @@ async def test_of_two_screens_neither_hides_that_the_other_is_still_judging(mode
         judge, seen = Judge(), list[object]()
         async with AsyncOpenAI(api_key="k", base_url=model.url, guard="screened") as ours:
 
-            async def app(
-                scope: Scope,
-                receive: Receive,
-                send: Send,
-                judge: Judge = judge,
-                seen: list[object] = seen,
-                ours: Any = ours,
-            ) -> None:
+            async def app(scope: Scope, receive: Receive, send: Send, mine: Any = (judge, seen, ours)) -> None:
+                judge, seen, ours = mine
                 seen.append(decision_of(scope))
                 async with anyio.create_task_group() as group:
                     group.start_soon(lambda: ours.chat.completions.create(**ASK))

@@ -20,6 +20,8 @@ from people_apps import LIMIT, SECRET
 from prescreen.subject import Keys
 from servers import Redis, redis_server, serve
 
+pytestmark = pytest.mark.once
+
 HERE: Final = Path(__file__).parent
 SERVERS: Final = {
     "fastapi": ("uvicorn", "--workers", "4", "--port", "{port}", "{app}"),

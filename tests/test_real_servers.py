@@ -24,6 +24,8 @@ from websockets.sync.client import connect
 from doubles import BAD
 from servers import ASGI, WSGI, serve
 
+pytestmark = pytest.mark.once
+
 HERE: Final = Path(__file__).parent
 CLEAN: Final = json.dumps({"message": "hello"}).encode()
 JSON: Final = {"content-type": "application/json"}

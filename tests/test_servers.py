@@ -14,6 +14,8 @@ import pytest
 from fake_openai import FakeOpenAI
 from servers import ASGI, EXAMPLES, WSGI, serve
 
+pytestmark = pytest.mark.once
+
 JSON = {"content-type": "application/json"}
 
 

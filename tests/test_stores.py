@@ -235,6 +235,7 @@ for _ in range(1000):
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=needs_redis)])
 def test_processes_lose_no_change(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     address = f"{tmp_path}/new.db" if kind == "sqlite" else request.getfixturevalue("server").url

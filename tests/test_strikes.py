@@ -569,6 +569,7 @@ for _ in range(times):
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_eight_processes_lose_no_strike(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url = request.getfixturevalue("redis").url if kind == "redis" else f"sqlite:{tmp_path / 'prescreen.db'}"

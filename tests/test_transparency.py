@@ -27,6 +27,8 @@ from prescreen.asgi import Event, Receive, Scope, Send
 from prescreen.asgi import ModerationMiddleware as AsgiMiddleware
 from prescreen.wsgi import ModerationMiddleware as WsgiMiddleware
 
+pytestmark = pytest.mark.once
+
 SCREEN: Final = Screen(rules=[Rule("* /chat", json=["$.message"], form=["message"], text=True)], moderator=Recorder())
 PROPERTY: Final = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

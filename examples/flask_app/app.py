@@ -12,7 +12,7 @@ from prescreen.wsgi import ModerationMiddleware
 
 logging.basicConfig(level=logging.INFO)  # to see the decisions
 
-# Users are known by a keyed hash. Without a secret of your own they are forgotten with each start.
+# Users are known by a keyed hash. Without a secret of your own each process makes one: fine for a try with one worker.
 os.environ.setdefault("PRESCREEN_SECRET", secrets.token_hex(32))
 
 app = Flask(__name__)

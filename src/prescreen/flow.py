@@ -1,7 +1,7 @@
 """The way of a request, written once. No I/O, no clock but the moderator's, no protocol.
 
 `screen_request` and `screen_items` are generators: they yield a step (`ReadBody`, `Moderate`, `Report` and
-the others in `model`), are sent its answer, and return a Decision. `drive` performs the steps for them, either
+the others in `steps`), are sent its answer, and return a Decision. `drive` performs the steps for them, either
 awaiting or blocking. An error of a step is thrown in at its yield, so what a failure means is
 decided here and nowhere else.
 """

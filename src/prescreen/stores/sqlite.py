@@ -142,6 +142,9 @@ class _Link:
         with self._lock:
             self._drop()
 
+    def __del__(self) -> None:
+        self._drop()  # Python warns of a connection that nobody closed
+
     def _current(self) -> sqlite3.Connection:
         """SQLite would go on with a file that somebody has deleted or replaced, and nobody would see what it writes."""
         status = self._path.stat()
