@@ -121,9 +121,9 @@ def _names(field: Field) -> Iterable[bytes]:
 def _filenames(at: str, field: Field) -> Iterator[Item]:
     """A file's names as sent and as readers clean them up: decoded, unescaped, without folders and HTML entities."""
     readings = list(field.filenames)
-    for clean in (_quoted, unquote, _unescaped, html.unescape, _printable, _basename):
-        readings += [clean(each) for each in readings]
-    for reading in dict.fromkeys(readings):
+    for clean in (_quoted, unquote, _unescaped, _unescaped_quotes, html.unescape, _printable, _basename):
+        readings = list(dict.fromkeys([*readings, *map(clean, readings)]))
+    for reading in readings:
         yield from items(f"{at}/filename", reading, with_links=False)
 
 
@@ -133,6 +133,10 @@ def _quoted(name: str) -> str:
 
 def _unescaped(name: str) -> str:
     return re.sub(r"\\(.)", r"\1", name)
+
+
+def _unescaped_quotes(name: str) -> str:
+    return re.sub(r'\\(["\\])', r"\1", name)  # all that a sender has to escape, and all that some readers undo
 
 
 def _printable(name: str) -> str:
