@@ -11,11 +11,13 @@ from typing import Any, Final
 
 import anyio
 import pytest
+from openai.types.responses import ResponseOutputText
 
 from doubles import BAD, Client, Recorder, call, whole
 from fake_model import ANSWER, FakeModel
-from prescreen import ConfigError, ContentRejected, Mode, NotScreened, Rule, Screen
+from prescreen import Action, ConfigError, ContentRejected, Decision, Mode, NotScreened, Rule, Screen, Verdict
 from prescreen.asgi import ModerationMiddleware, Receive, Scope, Send
+from prescreen.current import Passage, current, passing
 from prescreen.errors import ModeratorDown
 from prescreen.openai import AsyncOpenAI, OpenAI
 from prescreen.wsgi import ModerationMiddleware as WSGIMiddleware
@@ -334,6 +336,20 @@ CALLS: Final[list[tuple[str, Callable[[Any], Any], list[str]]]] = [
         lambda c: c.post("/threads/t_1/messages", cast_to=object, body={"role": "user", "content": "hello"}),
         ["hello"],
     ),
+    (
+        "the SDK's own objects",
+        lambda c: c.post(
+            "/responses",
+            cast_to=object,
+            body={"input": (ResponseOutputText(type="output_text", text="found", annotations=[]), "hello")},
+        ),
+        ["found", "hello"],
+    ),
+    (
+        "an odd type",
+        lambda c: c.post("/responses", cast_to=object, body={"input": [{"type": ["string"], "text": "hello"}]}),
+        ["string", "hello"],
+    ),
     ("extra body", lambda c: c.responses.create(model="m", input="hello", extra_body={"input": "other"}), ["other"]),
     ("images", lambda c: c.images.generate(model="m", prompt="a lantern"), ["a lantern"]),
     (
@@ -370,8 +386,6 @@ async def test_the_input_of_a_call_is_judged_wherever_it_is_made(
 @pytest.mark.parametrize("make", [each[1] for each in CALLS], ids=IDS)
 async def test_what_is_rejected_is_not_sent(model: FakeModel, make: Callable[[Any], Any]) -> None:
     async def everything(items: Any) -> Any:
-        from prescreen import Verdict
-
         return [Verdict(True, {"violence": True}) for _ in items]
 
     made = screen(moderator=everything)
@@ -385,12 +399,15 @@ async def test_what_is_rejected_is_not_sent(model: FakeModel, make: Callable[[An
 
 async def test_what_no_moderator_can_look_at_is_not_sent(model: FakeModel) -> None:
     async with aclient(model, guard="text", screen=screen()) as ours:
+        hidden: Any = {"id": "p", "variables": {"a": {"type": "input_image", "file_id": "f"}}}
         file: Any = {"type": "input_file", "file_data": "data:application/pdf;base64,AAAA"}
         sound: Any = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
         for attempt in (
             ours.responses.create(model="m", input=[{"role": "user", "content": [file]}]),
             asked(ours, messages=[{"role": "user", "content": [sound]}]),
             ours.images.edit(model="m", prompt="a", image=b"no image"),
+            ours.post("/responses", cast_to=object, body={"input": [{"role": "user", "content": object()}]}),
+            ours.responses.create(model="m", prompt=hidden),
             ours.post("/responses", cast_to=object, content=b"{}"),
         ):
             with pytest.raises(NotScreened):
@@ -398,19 +415,81 @@ async def test_what_no_moderator_can_look_at_is_not_sent(model: FakeModel) -> No
     assert not model.calls
 
 
-async def test_a_rejected_call_inside_a_request_is_a_strike_of_its_subject(model: FakeModel) -> None:
+async def test_what_a_call_is_made_of_is_no_strike_of_whoever_asked_for_it(model: FakeModel) -> None:
     made = screen(strikes={"limit": 5})
     async with aclient(model, guard="text", screen=made) as ours:
 
         async def handler() -> None:
             with pytest.raises(ContentRejected):
-                await asked(ours, messages=[{"role": "user", "content": BAD}])
+                await asked(ours, messages=[{"role": "user", "content": f"somebody else's page: {BAD}"}])
 
         await handled(handler, made)
     assert made.people.book is not None
-    entry = made.people.book.entry(made.subject("user-7"))
-    assert entry is not None
-    assert entry.standing.strikes == 1
+    assert not list(made.people.book.entries())
+
+
+@pytest.mark.parametrize(
+    "url", ["/responses/.", "/chat/./completions", "responses", "/v1/../responses", "/%72esponses"]
+)
+async def test_no_spelling_of_an_address_gets_past_the_guard(model: FakeModel, url: str) -> None:
+    async with aclient(model, guard="screened") as ours:
+        with pytest.raises(NotScreened):
+            await ours.post(url, cast_to=object, body={"input": "hello"})
+    async with AsyncOpenAI(api_key="k", base_url=f"{model.url}/chat/completions", guard="screened") as odd:
+        with pytest.raises(NotScreened):
+            await odd.post("", cast_to=object, body=ASK)
+    assert not model.calls
+
+
+async def test_what_was_judged_is_what_is_sent(model: FakeModel) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+
+    async def judge(items: Any) -> Any:
+        body["messages"][0]["content"] = BAD  # type: ignore[index]  # somebody changes it meanwhile
+        return [Verdict(False) for _ in items]
+
+    async with aclient(model, guard="text", screen=screen(moderator=judge)) as ours:
+        await ours.post("/chat/completions", cast_to=object, body=body)
+    assert model.calls[0].json["messages"][0]["content"] == "hello"
+
+
+def test_a_request_that_a_server_starts_in_the_context_of_the_last_is_one_of_its_own(model: FakeModel) -> None:
+    with client(model, guard="screened") as ours:
+
+        def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+            with pytest.raises(NotScreened):
+                ours.chat.completions.create(**ASK)
+            start_response("200 OK", [])
+            return [b"done"]
+
+        made = screen()
+        with passing(Passage("left over", Decision(Action.ALLOW))):
+            assert call(WSGIMiddleware(app, made), environ(PATH_INFO="/other"))[0] == 200
+    assert not model.calls
+
+
+async def test_pipelined_requests_do_not_inherit_and_do_not_pile_up(model: FakeModel) -> None:
+    depths: list[int] = []
+    async with aclient(model, guard="screened") as ours:
+
+        async def handler() -> None:
+            with pytest.raises(NotScreened):
+                await asked(ours)
+
+        made = screen()
+        for _ in range(3):
+            with passing(Passage("left over", Decision(Action.ALLOW))):
+                await handled(handler, made, path="/other")
+
+                async def look() -> None:
+                    found, depth = current(), 0
+                    while found is not None:
+                        found, depth = found.outer, depth + 1
+                    depths.append(depth)
+
+                await handled(look, made)
+    assert depths == [1, 1, 1]
+    assert not model.calls
 
 
 def test_a_guard_that_could_not_work_is_a_configuration_error(

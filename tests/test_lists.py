@@ -102,7 +102,7 @@ def test_the_store_holds_neither_the_text_nor_anything_to_guess_it_by(tmp_path: 
     data = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert BAD.encode() not in data
     assert lists(made).digest(BAD).encode() in data
-    assert Keys("another secret of enough characters").digest("listed text", BAD) != lists(made).digest(BAD)
+    assert Keys("another secret of enough characters").digests("listed text", BAD) != [lists(made).digest(BAD)]
 
 
 def test_lists_are_there_where_others_can_reach_them_or_where_asked_for(tmp_path: Path) -> None:
@@ -136,3 +136,13 @@ async def test_an_allowed_text_is_left_out_of_what_is_joined(tmp_path: Path) -> 
     browser = Client(whole(b'{"messages": ["%s", "a", "b"]}' % BAD.encode()))
     assert await browser.request(ModerationMiddleware(app, made)) == 200
     assert judge.seen == ["a", "b", "a b", "ab"]
+
+
+def test_what_is_listed_outlives_a_rotation_of_the_secret(tmp_path: Path) -> None:
+    lists(screen(tmp_path)).add("deny", "hello")
+    after = screen(tmp_path, secret="another secret of enough characters", previous_secrets=[SECRET])
+    assert after.check_sync("hello").categories == ("denied",)
+    lists(after).add("allow", "hello")
+    assert not after.check_sync("hello").is_rejected
+    assert lists(after).remove("hello")
+    assert not list(lists(after).entries())

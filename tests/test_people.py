@@ -119,11 +119,11 @@ def test_the_hostile_one_is_stopped_and_named_and_the_others_notice_nothing(
         assert found.request("/chat", None, HARMLESS)[0] == 200
         written = found.written()
     named = [call.json["safety_identifier"] for call in found.model.calls]
-    assert {user: named.count(keys.subject(user).hash) for user in (*KIND, HOSTILE, "127.0.0.1")} == {
+    assert {user: named.count(keys.subject(user).hash) for user in (*KIND, HOSTILE, "client:127.0.0.1")} == {
         KIND[0]: 20,
         KIND[1]: 20,
         HOSTILE: 0,
-        "127.0.0.1": 1,
+        "client:127.0.0.1": 1,
     }
     sent = b"".join(call.body for call in found.model.calls)
     for secret in (*KIND, HOSTILE, SECRET, "violet"):

@@ -73,8 +73,11 @@ def test_a_subject_without_a_secret_is_a_configuration_error(monkeypatch: pytest
         ("header:x-user-id", head(("x-user-id", "a"), ("x-user-id", "b")), "a,b"),
         ("header:x-user-id", head(("x-user-id", "")), None),
         ("header:x-user-id", head(), None),
-        ("cookie:session", head(("cookie", 'other=1; session="s=1"; session=2')), "s=1"),
-        ("cookie:session", head(("cookie", "a=1"), ("cookie", "session=2")), "2"),
+        ("cookie:session", head(("cookie", 'other=1; session="s=1"')), "cookie:s=1"),
+        ("cookie:session", head(("cookie", r'session = "re\141\l"')), "cookie:real"),
+        ("cookie:session", head(("cookie", "session=junk; session=2")), "cookie:2"),
+        ("cookie:session", head(("cookie", "session=2;" + "a;" * 40_000)), None),
+        ("cookie:session", head(("cookie", "a=1"), ("cookie", "session=2")), "cookie:2"),
         ("cookie:session", head(("cookie", "session; xsession=1; session=")), None),
         ("state:user_id", head(state={"state": {"user_id": "user-7"}}), "user-7"),
         ("state:user.id", head(state={"user": SimpleNamespace(id=7)}), "7"),
@@ -84,13 +87,13 @@ def test_a_subject_without_a_secret_is_a_configuration_error(monkeypatch: pytest
         ("state:user.is_active", head(state={"user": {"is_active": True}}), None),
         ("state:user", head(state={"user": object()}), None),
         ("state:user.id", head(), None),
-        ("client", head(client="192.0.2.7"), "192.0.2.7"),
-        ("client", head(("x-forwarded-for", "198.51.100.1"), client="192.0.2.7"), "192.0.2.7"),
+        ("client", head(client="192.0.2.7"), "client:192.0.2.7"),
+        ("client", head(("x-forwarded-for", "198.51.100.1"), client="192.0.2.7"), "client:192.0.2.7"),
         ("client", head(), None),
         ("client", head(("x-forwarded-for", "198.51.100.1")), None),
         ("client", head(client="testclient"), None),
-        ("client", head(client="::ffff:192.0.2.7"), "192.0.2.7"),
-        ("client", head(client="2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64"),
+        ("client", head(client="::ffff:192.0.2.7"), "client:192.0.2.7"),
+        ("client", head(client="2001:db8:1:2:3:4:5:6"), "client:2001:db8:1:2::/64"),
     ],
 )
 def test_who_sent_it_is_found_where_the_configuration_says(source: str, given: Head, identifier: str | None) -> None:
@@ -117,7 +120,7 @@ def test_only_trusted_proxies_are_believed_about_the_client(
     forwarded: str, client: str | None, identifier: str
 ) -> None:
     given = head(("x-forwarded-for", forwarded), client=client)
-    assert finder("client", ["10.0.0.0/8", "unix"])(given) == identifier
+    assert finder("client", ["10.0.0.0/8", "unix"])(given) == f"client:{identifier}"
 
 
 @pytest.mark.parametrize("source", ["user", "header:", "header", "client:x", "state:", 7, None])
@@ -141,7 +144,7 @@ def test_of_several_sources_the_first_that_knows_counts(caplog: pytest.LogCaptur
     screen = Screen(moderator="keywords", secret=SECRET, subject=[broken, odd, "header:x-user-id", "client"])
     with caplog.at_level(logging.ERROR, "prescreen"):
         assert screen.subject_of(head(("x-user-id", "user-7"), client="192.0.2.7")) == screen.subject("user-7")
-        assert screen.subject_of(head(client="192.0.2.7")) == screen.subject("192.0.2.7")
+        assert screen.subject_of(head(client="192.0.2.7")) == screen.subject("client:192.0.2.7")
         assert screen.subject_of(head()) is None
     assert "LookupError" in caplog.text
     assert "int" in caplog.text
@@ -151,3 +154,16 @@ def test_of_several_sources_the_first_that_knows_counts(caplog: pytest.LogCaptur
 
 def test_an_id_that_is_no_clean_text_has_a_hash_too() -> None:
     assert Keys(SECRET).subject("\ud83d").hash != Keys(SECRET).subject("\ud83e").hash
+
+
+def test_nobody_passes_for_one_of_the_apps_own_ids() -> None:
+    screen = Screen(moderator="keywords", secret=SECRET, subject=["state:user.name", "cookie:session", "client"])
+    own = screen.subject("192.0.2.7")
+    assert screen.subject_of(head(("cookie", "session=192.0.2.7"))) != own
+    assert screen.subject_of(head(client="192.0.2.7")) != own
+    assert screen.subject_of(head(state={"user": {"name": "192.0.2.7"}}, client="192.0.2.7")) == own
+
+
+def test_a_secret_that_is_no_text_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="secret: it is no text in UTF-8"):
+        Screen(moderator="keywords", secret="\udcff" * 20)

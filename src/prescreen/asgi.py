@@ -17,7 +17,7 @@ from typing import Any, Final, Unpack
 from anyio import move_on_after
 from anyio.lowlevel import checkpoint
 
-from prescreen.current import Passage, mark, passing, unscreened
+from prescreen.current import SCREENED_KEY, Passage, is_left_over, mark, passing, unscreened
 from prescreen.drive import drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
 from prescreen.match import choose
@@ -25,7 +25,7 @@ from prescreen.model import Decision, Head, Mode
 from prescreen.overlap import Overlap
 from prescreen.routes import announce
 from prescreen.rule import Rule
-from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
+from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from
 from prescreen.steps import Answer, ReadBody, Step
 
 Scope = MutableMapping[str, Any]
@@ -71,6 +71,9 @@ class ModerationMiddleware:
             announce(self.screen.rules, scope.get("app", self.app))
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
+        if is_left_over(scope):
+            with passing(None):
+                return await self(scope, receive, send)
         rules = self.screen.rules.on_path(scope["path"], scope.get("root_path", ""))
         if not rules:
             if not self._is_off:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from prescreen.errors import StoreError
@@ -90,17 +91,11 @@ class StrikeBook:
         kept, *old = self._store.get(keys)
         account = None if kept is None else _unpacked(kept)
         for key, data in zip(keys[1:], old, strict=True):
-            # Whoever takes it from the old key brings it to the new one, and nobody else does.
-            if data is not None and self._store.swap(key, data, None, None):
-                account = self._moved(key, data, subject.hash, timeout)
+            if data is not None:
+                # First there, then gone here; it is counted once, however many bring it along at the same time.
+                account = self._change(subject.hash, partial(Account.absorbed, other=data), timeout)
+                self._store.swap(key, data, None, None)
         return account
-
-    def _moved(self, key: str, data: bytes, subject: str, timeout: float) -> Account:
-        try:
-            return self._change(subject, _unpacked(data).merged, timeout)
-        except StoreError:
-            self._store.swap(key, None, data, self._strikes.lifetime(_unpacked(data), time.time()))
-            raise
 
     def _entry(self, subject: str, account: Account) -> Entry:
         return Entry(subject, account, self._strikes.standing(account, time.time()))

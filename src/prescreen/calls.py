@@ -8,7 +8,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from prescreen.errors import NotScreened
 from prescreen.model import Image, Item
@@ -25,8 +25,9 @@ _INPUTS: Final[Mapping[str, Sequence[str]]] = {
     "threads/*/messages": ("content",),
     "threads/runs": ("thread", "instructions", "additional_instructions", "additional_messages"),
     "threads/*/runs": ("instructions", "additional_instructions", "additional_messages"),
+    "threads/*/runs/*/submit_tool_outputs": ("tool_outputs",),
     "images/generations": ("prompt",),
-    "images/edits": ("prompt",),
+    "images/edits": ("prompt", "images"),
     "images/variations": (),
     "audio/speech": ("input", "instructions"),
     "videos": ("prompt",),
@@ -44,14 +45,20 @@ _STRUCTURE: Final = frozenset(
     ["role", "id", "call_id", "tool_call_id", "item_id", "status", "phase", "encrypted_content", "prompt_cache_key"]
 )
 _TYPES: Final = frozenset({"image_url", "input_image", "text", "input_text", "output_text"})  # those that a Walk knows
-_UNSEEN: Final = frozenset({"file", "file_id", "file_data", "file_url", "input_audio", "audio"})
+_UNSEEN: Final = frozenset({"file", "audio", "input_audio"})  # what these name is no text
+_UNSEEN_EVEN_AS_TEXT: Final = frozenset({"file_id", "file_data", "file_url"})
 _FORMATS: Final = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": "gif"}
 
 
-def endpoint(options: Any) -> str | None:
+def endpoint(method: str, url: str) -> str | None:
     """The endpoint of a call to a model, without the slash before it; None for any other request."""
-    path = [part for part in urlsplit(options.url).path.split("/") if part]
-    if options.method.lower() != "post":
+    path: list[str] = []
+    for part in unquote(urlsplit(url).path).split("/"):
+        if part == "..":
+            path = path[:-1]
+        elif part not in ("", "."):
+            path.append(part)
+    if method.lower() != "post":
         return None
     return next((name for name in _BY_LENGTH if _ends_with(path, name.split("/"))), None)
 
@@ -61,14 +68,11 @@ def _ends_with(path: Sequence[str], name: Sequence[str]) -> bool:
     return len(end) == len(name) and all(wanted in ("*", part) for part, wanted in zip(end, name, strict=True))
 
 
-def items(options: Any) -> list[Item]:
-    """The texts and images that a call would send to a model, each once; none for any other request.
+def items(name: str, options: Any) -> list[Item]:
+    """The texts and images that a call to an endpoint would send to a model, each once.
 
-    Raises NotScreened for what cannot be looked at: files and sound, and a body that is no JSON object.
+    Raises NotScreened for what cannot be looked at: files and sound, and what is no JSON.
     """
-    name = endpoint(options)
-    if name is None:
-        return []
     if options.content is not None or not isinstance(options.json_data, Mapping | None):
         raise NotScreened("the body of this call is no JSON object that a guard could look into")
     body = {**(options.json_data or {}), **(options.extra_json or {})}
@@ -77,22 +81,31 @@ def items(options: Any) -> list[Item]:
     return list(dict.fromkeys((*walk.inside(nodes), *_uploads(options.files))))
 
 
-def _said(value: Any) -> Any:
-    """The value without what is only structure."""
+def _said(value: Any, *, are_names_ours: bool = True) -> Any:
+    """The value as JSON, without what is only structure. The names of a prompt's variables are the app's own, and say nothing."""
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if isinstance(value, Mapping):
-        for key in value:
-            if key in _UNSEEN and value[key] is not None:
-                raise NotScreened(f"this call holds {key!r}, which no moderator can look at")
-        kept = {key: each for key, each in value.items() if key not in _STRUCTURE and not _is_type(key, each)}
-        # The names of a prompt's variables are the app's own, and say nothing of what is in them.
-        return {key: each if key == "variables" else _said(each) for key, each in kept.items()}
+        _refuse_unseen(value)
+        kept = {key: each for key, each in value.items() if not (are_names_ours and _is_structure(key, each))}
+        return {key: _said(each, are_names_ours=are_names_ours and key != "variables") for key, each in kept.items()}
     if isinstance(value, list | tuple):
-        return [_said(each) for each in value]
-    return value
+        return [_said(each, are_names_ours=are_names_ours) for each in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise NotScreened(f"this call holds {type(value).__name__}, which a guard cannot look into")
 
 
-def _is_type(key: str, value: object) -> bool:
-    return key == "type" and value not in _TYPES
+def _refuse_unseen(value: Mapping[Any, Any]) -> None:
+    for key in value:
+        if key in _UNSEEN and not isinstance(value[key], str | None):
+            raise NotScreened(f"this call holds {key!r}, which no moderator can look at")
+        if key in _UNSEEN_EVEN_AS_TEXT and value[key] is not None:
+            raise NotScreened(f"this call holds {key!r}, which no moderator can look at")
+
+
+def _is_structure(key: object, value: object) -> bool:
+    return key in _STRUCTURE or (key == "type" and isinstance(value, str) and value not in _TYPES)
 
 
 def _uploads(files: Any) -> Iterator[Image]:

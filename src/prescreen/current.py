@@ -5,7 +5,7 @@ It goes with the context (PEP 567): into the tasks and worker threads that a han
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Event, get_ident
@@ -16,6 +16,9 @@ from prescreen.model import DECISION_KEY, Action, Decision, Mode
 
 if TYPE_CHECKING:
     import anyio
+
+SCREENED_KEY: Final = "prescreen.screened"
+"""Where the mark of a screening lies in the ASGI scope and in the WSGI environ; see `screen.Screened`."""
 
 PASSAGE_KEY: Final = "prescreen.passage"
 """Where the Passage lies in an ASGI scope while the decision is still to come."""
@@ -30,7 +33,7 @@ class Passage:
 
     def __init__(self, subject: str | None, decision: Decision | None = None) -> None:
         self.subject = subject
-        self.outer = current()
+        self.outer = _passage.get()
         self.own = decision
         self._settled = Event()
         self._waiter: anyio.Event | None = None
@@ -105,9 +108,14 @@ def current() -> Passage | None:
     return _passage.get()
 
 
+def is_left_over(holder: Mapping[str, Any]) -> bool:
+    """Whether the context is another request's: servers may start one request in the context of the last (pipelining)."""
+    return _passage.get() is not None and SCREENED_KEY not in holder
+
+
 @contextmanager
-def passing(passage: Passage) -> Iterator[None]:
-    """What is called inside belongs to that request."""
+def passing(passage: Passage | None) -> Iterator[None]:
+    """What is called inside belongs to that request; to none with None."""
     token = _passage.set(passage)
     try:
         yield

@@ -45,6 +45,7 @@ T = TypeVar("T")
 DENIED: Final = "denied"
 """The category of a text that is on the list of denied ones."""
 
+_SHARE: Final = 0.5  # of the time, for a question to the store before the moderator has its turn
 _GRACE: Final = 0.1  # seconds for a strike that is due when the deadline is over
 _READINGS: Final = 4  # times what a request may send: as sent, folded, joined with blanks and without
 Flow = Generator[Step, Answer, T]
@@ -147,7 +148,7 @@ class _Screening:
         """The decision on a request of a suspended subject, before anything of it is read."""
         if self._strikes is None or self._subject is None:
             return None
-        standing = cast("Standing | None", (yield from self._store(partial(Recall, self._subject))))
+        standing = cast("Standing | None", (yield from self._store(partial(Recall, self._subject), _SHARE)))
         if standing is None:
             return self._without_store()
         if standing.suspended_for is None:
@@ -161,7 +162,7 @@ class _Screening:
         """The decision where a list has it; None where the moderator is to be asked, about what is on no list."""
         is_asked = self._plan.has_lists and self._store_problem is None  # one that is down is not waited for twice
         if is_asked and (texts := [item.value for item in items if isinstance(item, Text)]):
-            listed = cast("Mapping[str, bool] | None", (yield from self._store(partial(LookUp, texts))))
+            listed = cast("Mapping[str, bool] | None", (yield from self._store(partial(LookUp, texts), _SHARE)))
             if listed is None and (decision := self._without_store()):
                 return decision
             listed = listed or {}
@@ -208,11 +209,11 @@ class _Screening:
         standing = cast("Standing | None", (yield from self._store(strike)))
         return replace(decision, standing=standing)
 
-    def _store(self, step: Callable[[float], Step]) -> Flow[Answer]:
-        """What the store answers within the time that is left; None where it does not."""
+    def _store(self, step: Callable[[float], Step], share: float = 1.0) -> Flow[Answer]:
+        """What the store answers within its share of the time that is left; None where it does not."""
         started = perf_counter()
         try:
-            return (yield step(max(self._left, _GRACE)))
+            return (yield step(max(self._left * share, _GRACE)))
         except StoreError as error:
             self._store_problem = error.problem
             return None

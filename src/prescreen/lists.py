@@ -45,13 +45,17 @@ class TextLists:
 
     def find(self, texts: Sequence[str]) -> Mapping[str, bool]:
         """Those of the texts that are on a list: True for allowed, False for denied."""
-        unique = list(dict.fromkeys(texts))
-        entries = self._store.get([_PREFIX + self.digest(text) for text in unique])
-        return {text: _entry(data).list == "allow" for text, data in zip(unique, entries, strict=True) if data}
+        keys = {_PREFIX + digest: text for text in texts for digest in self._digests(text)[::-1]}
+        entries = zip(keys.values(), self._store.get(list(keys)), strict=True)
+        return {text: _entry(data).list == "allow" for text, data in entries if data}
 
     def digest(self, text: str) -> str:
         """What a text is known by."""
-        return self._keys.digest("listed text", text)
+        return self._digests(text)[0]
+
+    def _digests(self, text: str) -> list[str]:
+        """What it is known by, and what it may still be kept under from before a new secret."""
+        return self._keys.digests("listed text", text)
 
     def add(self, name: ListName, text: str, *, note: str = "", lasting: float | str | None = None) -> Listed:
         """Put a text on a list, and off the other. `lasting` is seconds or like "30d", None for ever.
@@ -72,7 +76,8 @@ class TextLists:
 
     def remove(self, text: str) -> bool:
         """Take a text off its list; whether it was on one."""
-        return self.remove_digest(self.digest(text))
+        were_there = [self.remove_digest(digest) for digest in self._digests(text)]
+        return any(were_there)
 
     def remove_digest(self, digest: str) -> bool:
         """The same, by what the text is known by."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
@@ -23,7 +24,7 @@ import openai
 from prescreen.calls import endpoint, items
 from prescreen.current import Passage, current, follow_responses
 from prescreen.errors import ConfigError, ContentRejected, NotScreened
-from prescreen.model import Decision, Subject
+from prescreen.model import Decision, Item
 from prescreen.screen import Screen
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class _Guarded:
             raise ConfigError("guard", f"{guard!r} is not one of {', '.join(map(repr, get_args(Guard)))}")
         follow_responses()
         self.guard = guard
-        self.screen = _configured() if guard == "text" and screen is None else screen
+        self.screen = None if guard != "text" else _configured() if screen is None else screen
 
     def _copying(self, options: Mapping[str, Any]) -> dict[str, Any]:
         extra = {"guard": self.guard, "screen": self.screen, **(options.get("_extra_kwargs") or {})}
@@ -60,13 +61,36 @@ class _Guarded:
         decision = passage.decision if passage else None
         if passage is not None and (decision is None or decision.is_rejected):
             raise NotScreened("the request that this call belongs to was rejected")
-        if self.guard == "screened" and endpoint(options) is not None:
+        if self.guard == "screened" and self._endpoint(options) is not None:
             if decision is None:
                 raise NotScreened(
                     "no request that a rule is about is being handled here, or its context was lost on the way (as by run_in_executor)"
                 )
             if not decision.has_passed:
                 raise NotScreened(f"the request that this call belongs to has not passed ({decision.cause.value})")
+
+    def _endpoint(self, options: FinalRequestOptions) -> str | None:
+        """The endpoint, as the SDK will make the address of it."""
+        sdk: Any = self
+        return endpoint(options.method, str(sdk._prepare_url(options.url)))  # noqa: SLF001  # the SDK's, and so are we
+
+    def _to_judge(self, options: FinalRequestOptions) -> list[Item]:
+        """What is about to be sent; from now on nobody else can change it."""
+        name = self._endpoint(options)
+        if name is None:
+            return []
+        options.json_data, options.extra_json = deepcopy(options.json_data), deepcopy(options.extra_json)
+        return items(name, options)
+
+    def _attributed(self, options: FinalRequestOptions, passage: Passage | None) -> FinalRequestOptions:
+        """The options of a call with its end user's identifier, where there is one and the caller has set none."""
+        body = options.json_data
+        if passage is None or passage.subject is None or not isinstance(body, dict):
+            return options
+        is_set = _IDENTIFIER in body or _IDENTIFIER in (options.extra_json or {})
+        if not is_set and self._endpoint(options) in _ATTRIBUTED:
+            options.json_data = {**body, _IDENTIFIER: passage.subject}
+        return options
 
 
 class OpenAI(_Guarded, openai.OpenAI):
@@ -94,9 +118,9 @@ class OpenAI(_Guarded, openai.OpenAI):
         if passage is not None:
             passage.wait_sync()
         self._check(options, passage)
-        if self.guard == "text" and self.screen is not None and (found := items(options)):
-            _raise_rejected(self.screen.check_sync(found, subject=_subject(passage)))
-        return super()._prepare_options(_attributed(options, passage))
+        if self.screen is not None and (found := self._to_judge(options)):
+            _raise_rejected(self.screen.check_sync(found))
+        return super()._prepare_options(self._attributed(options, passage))
 
 
 class AsyncOpenAI(_Guarded, openai.AsyncOpenAI):
@@ -117,23 +141,9 @@ class AsyncOpenAI(_Guarded, openai.AsyncOpenAI):
         if passage is not None:
             await passage.wait()
         self._check(options, passage)
-        if self.guard == "text" and self.screen is not None and (found := items(options)):
-            _raise_rejected(await self.screen.check(found, subject=_subject(passage)))
-        return await super()._prepare_options(_attributed(options, passage))
-
-
-def _attributed(options: FinalRequestOptions, passage: Passage | None) -> FinalRequestOptions:
-    """The options of a call with its end user's identifier, where there is one and the caller has set none."""
-    body = options.json_data
-    if passage is None or passage.subject is None or endpoint(options) not in _ATTRIBUTED or not isinstance(body, dict):
-        return options
-    if _IDENTIFIER not in body and _IDENTIFIER not in (options.extra_json or {}):
-        options.json_data = {**body, _IDENTIFIER: passage.subject}
-    return options
-
-
-def _subject(passage: Passage | None) -> Subject | None:
-    return Subject(passage.subject) if passage is not None and passage.subject is not None else None
+        if self.screen is not None and (found := self._to_judge(options)):
+            _raise_rejected(await self.screen.check(found))
+        return await super()._prepare_options(self._attributed(options, passage))
 
 
 def _raise_rejected(decision: Decision) -> None:

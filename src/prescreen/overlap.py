@@ -68,7 +68,10 @@ class Overlap:
             self._passage.settle(decision)
             self._may_start.set()
         if decision is not None and decision.is_rejected:
-            await reject(decision)
+            try:
+                await reject(decision)
+            except Exception as error:  # noqa: BLE001  # as above
+                self._error = error
 
     async def _handle(self, app: Callable[[Send], Awaitable[None]]) -> None:
         with self._handling:

@@ -34,9 +34,6 @@ from prescreen.watch import Watch
 if TYPE_CHECKING:
     from prescreen.config import Settings
 
-SCREENED_KEY: Final = "prescreen.screened"
-"""Where the mark `Screened` lies in the ASGI scope and in the WSGI environ."""
-
 _LARGE: Final = 64 << 10  # bytes of work; more is not for the event loop
 
 logger: Final = logging.getLogger("prescreen")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prescreen.model import Decision, Item, Record, Subject
 
@@ -67,7 +67,7 @@ class LookUp:
     Throws StoreError.
     """
 
-    texts: Sequence[str]
+    texts: Sequence[str] = field(repr=False)
     timeout: float
 
 

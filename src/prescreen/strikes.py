@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
+from hashlib import sha256
 from math import isfinite
 from typing import Final
 
@@ -18,6 +19,9 @@ from prescreen.wording import is_self_harm
 
 Hook = Callable[[Strike], Awaitable[None] | None]
 
+_KNOWN: Final = 8  # accounts of older secrets
+_LONGEST: Final = 10 * 366 * 86_400.0  # seconds; a store keeps nothing for much longer
+_MOST_ESCALATION: Final = 100  # to the power of 64 it is still a number
 _KEPT: Final = 256  # strikes told apart; of more, the oldest two count as one with the later's time
 
 
@@ -53,8 +57,12 @@ class Strikes:
         put = object.__setattr__
         for key in ("window", "suspend", "max_suspend"):
             put(self, key, _seconds(key, getattr(self, key)))
+            if getattr(self, key) > _LONGEST:
+                raise ConfigError(key, "it is longer than ten years")
         put(self, "limit", _number("limit", self.limit, above=0))
         put(self, "escalate", _number("escalate", self.escalate, at_least=1))
+        if self.escalate > _MOST_ESCALATION:
+            raise ConfigError("escalate", f"{self.escalate!r} is more than {_MOST_ESCALATION}")
         if self._longest < float(self.suspend):
             raise ConfigError("max_suspend", "it is shorter than suspend")
         if self.warn_at is not None:
@@ -132,18 +140,24 @@ class Strikes:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What is known of a subject: `recent` strikes (time and weight), and the `total` of all weights since it was made."""
+    """What is known of a subject: `recent` strikes (time and weight), and the `total` of all weights since it was made.
+
+    `known` tells the accounts that have gone up in this one, by digests.
+    """
 
     recent: tuple[tuple[float, float], ...] = ()
     total: float = 0
     last: float = 0.0
     suspended_until: float = 0.0
     suspensions: int = 0
+    known: tuple[str, ...] = ()
 
     def pack(self) -> bytes:
         """The account as bytes."""
         recent = [[round(at, 3), weight] for at, weight in self.recent]
-        return json.dumps([recent, self.total, self.last, self.suspended_until, self.suspensions]).encode()
+        return json.dumps(
+            [recent, self.total, self.last, self.suspended_until, self.suspensions, self.known], allow_nan=False
+        ).encode()
 
     @classmethod
     def unpack(cls, data: bytes | None) -> Account:
@@ -151,8 +165,9 @@ class Account:
         if data is None:
             return cls()
         try:
-            recent, total, last, until, suspensions = json.loads(data)
-            return cls(tuple((float(at), float(weight)) for at, weight in recent), total, last, until, suspensions)
+            recent, total, last, until, suspensions, known = json.loads(data, parse_constant=_refuse)
+            struck = tuple((float(at), float(weight)) for at, weight in recent)
+            return cls(struck, float(total), float(last), float(until), int(suspensions), tuple(map(str, known)))
         except (TypeError, ValueError) as error:
             raise ValueError("what is kept of a subject is no account") from error
 
@@ -160,15 +175,24 @@ class Account:
         """The account, no longer suspended, and as if it had not been."""
         return replace(self, suspended_until=now, suspensions=max(self.suspensions - 1, 0))
 
-    def merged(self, other: Account) -> Account:
-        """The account and another of the same person as one."""
+    def absorbed(self, other: bytes) -> Account:
+        """The account, with another of the same person in it; of the same bytes only once."""
+        mark = sha256(other).hexdigest()[:16]
+        return self if mark in self.known else self._with(Account.unpack(other), mark)
+
+    def _with(self, other: Account, mark: str) -> Account:
         return Account(
             recent=_merged(tuple(sorted((*self.recent, *other.recent)))),
             total=self.total + other.total,
             last=max(self.last, other.last),
             suspended_until=max(self.suspended_until, other.suspended_until),
             suspensions=self.suspensions + other.suspensions,
+            known=(*self.known, mark)[-_KNOWN:],
         )
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)
 
 
 def _merged(recent: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:

@@ -30,6 +30,8 @@ HASH: Final = re.compile("[A-Z2-7]{4}-[A-Z2-7]{52}")
 """What a subject's hash looks like."""
 
 _SHORTEST_SECRET: Final = 16  # characters; less can be guessed from a hash of a known id
+_LONGEST_COOKIES: Final = 64 << 10  # characters; servers allow more, and browsers never send as many
+_ESCAPED: Final = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
 _HOPS: Final = 64  # addresses of X-Forwarded-For that are looked at
 
 logger: Final = logging.getLogger("prescreen")
@@ -47,6 +49,10 @@ class Keys:
 
     def __post_init__(self) -> None:
         for key, secret in (("secret", self.secret), *(("previous_secrets", each) for each in self.previous)):
+            try:
+                secret.encode()
+            except UnicodeEncodeError:
+                raise ConfigError(key, "it is no text in UTF-8") from None
             if len(secret) < _SHORTEST_SECRET:
                 raise ConfigError(
                     key,
@@ -58,9 +64,9 @@ class Keys:
         first, *rest = (_hashed(secret, identifier) for secret in (self.secret, *self.previous))
         return Subject(first, tuple(rest))
 
-    def digest(self, purpose: str, text: str) -> str:
-        """A keyed digest of a text, which says nothing of it to whoever does not have the secret."""
-        return _mac(self.secret, f"{purpose}\0{text}")
+    def digests(self, purpose: str, text: str) -> list[str]:
+        """Keyed digests of a text, under the secret in use first; they say nothing of it to whoever has no secret."""
+        return [_mac(secret, f"{purpose}\0{text}") for secret in (self.secret, *self.previous)]
 
 
 def _hashed(secret: str, identifier: str) -> str:
@@ -104,6 +110,9 @@ def finder(source: object, proxies: Iterable[str] = ()) -> Finder:
 
     `"header:x-user-id"`, `"cookie:session"`, `"client"` (the address; `proxies` are the networks whose
     X-Forwarded-For is believed), `"state:user.id"` (in the ASGI scope, its `state`, or the WSGI environ).
+
+    What clients can choose is an id with its kind before it ("cookie:abc", "client:192.0.2.7"): nobody can pass for one of the
+    app's own ids, which are as they are.
     """
     if callable(source):
         return source  # what it gives is looked at when it gives it
@@ -130,12 +139,24 @@ class _Header:
 
 @dataclass(frozen=True, slots=True)
 class _Cookie:
+    """The last cookie of that name, as most frameworks read them: trimmed, and without quotes and escapes."""
+
     name: str
 
     def __call__(self, head: Head) -> str | None:
-        pairs = b";".join(head.all(b"cookie")).decode("latin-1").split(";")
-        split = (pair.strip().partition("=") for pair in pairs)
-        return next((value.strip('"') for name, _, value in split if name == self.name and value), None)
+        cookies = b";".join(head.all(b"cookie")).decode("latin-1")
+        if len(cookies) > _LONGEST_COOKIES:
+            return None
+        split = (pair.partition("=") for pair in cookies.split(";"))
+        found = [value.strip() for name, _, value in split if name.strip() == self.name]
+        return f"cookie:{_unquoted(found[-1])}" if found and found[-1] else None
+
+
+def _unquoted(value: str) -> str:
+    """A cookie's value; the escapes are those that Python's own reader undoes (RFC 2068, section 2.2, and octal)."""
+    if len(value) < 2 or not (value[0] == value[-1] == '"'):
+        return value
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)) if found[1] else found[2], value[1:-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +201,7 @@ class _Client:
             if address is None:
                 break  # whoever wrote that is not to be believed any further
             found = address
-        return None if found is None else _household(found)
+        return None if found is None else f"client:{_household(found)}"
 
 
 def _hops(head: Head) -> Iterator[str]:

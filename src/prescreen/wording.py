@@ -64,7 +64,7 @@ MORE_CATEGORIES: Final = {
 def is_self_harm(category: str) -> bool:
     """Whether a category, whoever's it is, means self-harm: whoever is in need gets support and no scolding."""
     letters = "".join(filter(str.isalpha, category.casefold()))
-    return "selfharm" in letters or "suicide" in letters
+    return any(stem in letters for stem in ("selfharm", "selfinjur", "suicid"))
 
 
 SUPPORT: Final = (

@@ -14,13 +14,13 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from prescreen.current import Passage, followed, mark, passing, unscreened
+from prescreen.current import SCREENED_KEY, Passage, followed, is_left_over, mark, passing, unscreened
 from prescreen.drive import drive_sync
 from prescreen.errors import ConfigError, Incomplete, LengthRequired, Oversize, Unreadable
 from prescreen.match import choose
 from prescreen.model import Decision, Head, Mode
 from prescreen.routes import announce
-from prescreen.screen import SCREENED_KEY, Screen, Screened, ScreenOptions, is_screened, screen_from
+from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from
 from prescreen.steps import Answer, ReadBody, Step
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ class ModerationMiddleware:
         if not self._is_announced:
             self._is_announced = True  # two threads may both come here first: then it is logged twice
             announce(self.screen.rules, self.app)
+        if is_left_over(environ):
+            with passing(None):
+                return self(environ, start_response)
         root = _text(environ.get("SCRIPT_NAME", ""))
         path = root + _text(environ.get("PATH_INFO", ""))
         rules = self.screen.rules.on_path(path, root)
