@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from doubles import BAD, Client, Recorder, whole
+from doubles import BAD, Client, Recorder, scope, whole
 from fake_model import FakeModel
 from prescreen import ConfigError, NotScreened, Rule, Screen, Verdict, decision_of, settled_decision_of
 from prescreen.asgi import ModerationMiddleware, Receive, Scope, Send
@@ -113,6 +114,32 @@ async def test_what_the_handler_raises_is_the_servers_to_hear_but_not_after_a_re
     with pytest.raises(LookupError, match="the handler's own"):
         await requested(app, Recorder())
     assert (await requested(app, Recorder(), BAD)).status == 400
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_cancellation_of_the_apps_own_does_not_undo_the_verdict() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        judge.go.set()
+        raise asyncio.CancelledError  # as by awaiting a task that somebody has cancelled
+
+    judge = Judge()
+    assert (await requested(app, judge, BAD)).status == 400
+    judge = Judge()
+    with pytest.raises(asyncio.CancelledError):
+        await requested(app, judge)
+
+
+async def test_what_sending_a_rejection_raises_is_the_servers_to_hear() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await anyio.sleep_forever()
+
+    async def send(event: Any) -> None:
+        raise BrokenPipeError
+
+    browser = Client(whole(b'{"message": "%s"}' % BAD.encode()))
+    made = ModerationMiddleware(app, Screen(rules=[CHAT], moderator=Recorder()))
+    with pytest.raises(BrokenPipeError):
+        await made(scope(), browser.receive, send)
 
 
 async def test_a_request_that_is_refused_unread_or_has_no_text_needs_no_overlap() -> None:

@@ -6,10 +6,11 @@ What keeps this from being a leak: no byte of the answer leaves before the verdi
 
 from __future__ import annotations
 
+from asyncio import CancelledError, current_task
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from anyio import CancelScope, Event, create_task_group
+from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class
 
 from prescreen.current import Passage
 from prescreen.drive import drive
@@ -27,7 +28,7 @@ class Overlap:
         self._passage, self._send = passage, send
         self._may_start = Event()
         self._handling = CancelScope()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     async def run(
         self,
@@ -77,9 +78,11 @@ class Overlap:
         with self._handling:
             try:
                 await app(self._send_later)
-            except Exception as error:  # noqa: BLE001  # as above, and nobody wants to hear of it after a rejection
+            except (Exception, CancelledError) as error:
+                if _is_cancelled(error):
+                    raise
                 await self._passage.wait()
-                if self._may_go_on():
+                if self._may_go_on():  # nobody wants to hear of it after a rejection
                     self._error = error
 
     async def _send_later(self, event: MutableMapping[str, Any]) -> None:
@@ -92,3 +95,9 @@ class Overlap:
         """Whether the handler may start, or go on: unless the decision is there and rejects, or will never be there."""
         decision = self._passage.decision
         return not self._passage.is_settled or (decision is not None and not decision.is_rejected)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether it is this task that is being cancelled: on asyncio an app may also raise what a task that it waited for raised."""
+    task = current_task() if isinstance(error, get_cancelled_exc_class()) else None
+    return task is not None and task.cancelling() > 0
