@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
 from enum import StrEnum
 from ipaddress import IPv4Address
@@ -814,6 +815,18 @@ def test_what_says_nothing_about_a_rule_is_not_counted(
         watch.see(seen)
     for _ in range(99):
         watch.see(record())
+    assert not caplog.records
+
+
+def test_that_nobody_is_ever_known_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    for has_subjects, known_at, warnings in ((True, None, 1), (True, 99, 0), (False, None, 0)):
+        watch = Watch([], has_subjects=has_subjects)
+        caplog.clear()
+        for at in range(250):
+            one = record(texts=1)
+            decision = replace(one.decision, subject="known" if at == known_at else None)
+            watch.see(replace(one, decision=decision))
+        assert len(caplog.records) == warnings
     assert not caplog.records
 
 

@@ -20,7 +20,7 @@ def test_the_demo_ends_well_and_names_its_moderator() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "offline keyword list" in done.stdout.splitlines()[0]
     assert "violence at /messages/0/content" in done.stdout
-    assert "10 of 10 answers were as expected." in done.stdout
+    assert "15 of 15 answers were as expected." in done.stdout
 
 
 def test_the_demo_fails_when_the_moderator_cannot_be_reached() -> None:

@@ -17,6 +17,7 @@ from doubles import BAD, Client, Recorder, call, whole
 from fake_model import ANSWER, FakeModel
 from prescreen import Action, ConfigError, ContentRejected, Decision, Mode, NotScreened, Rule, Screen, Verdict
 from prescreen.asgi import ModerationMiddleware, Receive, Scope, Send
+from prescreen.calls import endpoint
 from prescreen.current import Passage, current, passing
 from prescreen.errors import ModeratorDown
 from prescreen.openai import AsyncOpenAI, OpenAI
@@ -185,11 +186,23 @@ def test_on_wsgi_pieces_that_another_thread_asks_for_are_made_inside_their_reque
             return (ours.chat.completions.create(**ASK).id.encode() for _ in range(1))
 
         made = screen()
-        pieces = WSGIMiddleware(app, made)(environ(), lambda *_: lambda _: None)
+        pieces: Any = WSGIMiddleware(app, made)(environ(), lambda *_: lambda _: None)
         thread = threading.Thread(target=list, args=(pieces,))
         thread.start()
         thread.join()
     assert model.identifiers == [made.subject("user-7")]
+    pieces.close()
+    assert list(pieces) == []
+
+
+def test_on_wsgi_a_response_that_needs_no_closing_is_closed_all_the_same(model: FakeModel) -> None:
+    with client(model):
+
+        def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+            start_response("200 OK", [])
+            return iter([b"piece"])
+
+        assert call(WSGIMiddleware(app, screen()), environ())[2] == b"piece"
 
 
 # Calls rest on a request that has passed
@@ -267,10 +280,13 @@ async def test_the_guard_goes_along_with_a_copy_and_can_be_changed_by_none(model
     assert not model.calls
 
 
-async def test_requests_that_reach_no_model_are_not_guarded(model: FakeModel) -> None:
-    async with aclient(model, guard="screened") as ours:
-        await ours.embeddings.create(model="m", input="hello")
-    assert len(model.calls) == 1
+async def test_requests_that_reach_no_model_are_neither_guarded_nor_judged(model: FakeModel) -> None:
+    judge = Recorder()
+    for options in ({"guard": "screened"}, {"guard": "text", "screen": screen(moderator=judge)}):
+        async with aclient(model, **options) as ours:
+            await ours.embeddings.create(model="m", input="hello")
+    assert len(model.calls) == 2
+    assert not judge.calls
 
 
 # Calls are judged themselves
@@ -402,6 +418,9 @@ async def test_what_no_moderator_can_look_at_is_not_sent(model: FakeModel) -> No
         hidden: Any = {"id": "p", "variables": {"a": {"type": "input_image", "file_id": "f"}}}
         file: Any = {"type": "input_file", "file_data": "data:application/pdf;base64,AAAA"}
         sound: Any = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+        nothing = await ours.post("/conversations", cast_to=object, body={})
+        assert nothing is not None
+        model.calls.clear()
         for attempt in (
             ours.responses.create(model="m", input=[{"role": "user", "content": [file]}]),
             asked(ours, messages=[{"role": "user", "content": [sound]}]),
@@ -429,7 +448,7 @@ async def test_what_a_call_is_made_of_is_no_strike_of_whoever_asked_for_it(model
 
 
 @pytest.mark.parametrize(
-    "url", ["/responses/.", "/chat/./completions", "responses", "/v1/../responses", "/%72esponses"]
+    "url", ["/responses/.", "/chat/./completions", "responses", "/v1/../responses", "/%72esponses", "/x/../responses"]
 )
 async def test_no_spelling_of_an_address_gets_past_the_guard(model: FakeModel, url: str) -> None:
     async with aclient(model, guard="screened") as ours:
@@ -439,6 +458,26 @@ async def test_no_spelling_of_an_address_gets_past_the_guard(model: FakeModel, u
         with pytest.raises(NotScreened):
             await odd.post("", cast_to=object, body=ASK)
     assert not model.calls
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "name"),
+    [
+        ("post", "https://api.example.org/v1/../v1/chat/completions", "chat/completions"),
+        ("POST", "https://api.example.org/openai/deployments/m/chat/completions?api-version=1", "chat/completions"),
+        ("post", "https://api.example.org/v1/completions", "completions"),
+        (
+            "post",
+            "https://api.example.org/v1/threads/t_1/runs/r_1/submit_tool_outputs",
+            "threads/*/runs/*/submit_tool_outputs",
+        ),
+        ("get", "https://api.example.org/v1/responses", None),
+        ("post", "https://api.example.org/v1/responses/r_1/cancel", None),
+        ("post", "https://api.example.org/", None),
+    ],
+)
+def test_an_endpoint_is_known_by_where_its_address_leads(method: str, url: str, name: str | None) -> None:
+    assert endpoint(method, url) == name
 
 
 async def test_what_was_judged_is_what_is_sent(model: FakeModel) -> None:

@@ -14,8 +14,19 @@ from anyio import to_thread
 
 from doubles import BAD, Client, Recorder, scope, whole
 from fake_model import FakeModel
-from prescreen import ConfigError, NotScreened, Rule, Screen, Verdict, decision_of, settled_decision_of
+from prescreen import (
+    Action,
+    ConfigError,
+    Decision,
+    NotScreened,
+    Rule,
+    Screen,
+    Verdict,
+    decision_of,
+    settled_decision_of,
+)
 from prescreen.asgi import ModerationMiddleware, Receive, Scope, Send
+from prescreen.current import Passage, passing
 from prescreen.openai import AsyncOpenAI, OpenAI
 from prescreen.wsgi import ModerationMiddleware as WSGIMiddleware
 
@@ -372,12 +383,33 @@ async def test_where_one_of_several_rules_does_not_overlap_the_handler_waits() -
     assert order == ["verdict", "handler"]
 
 
-def test_worker_threads_of_a_request_that_ends_are_let_go() -> None:
-    from prescreen.current import Passage
+class Waited(threading.Event):
+    """An event that says when somebody waits for it."""
 
-    passage, decisions = Passage(None), []
-    thread = threading.Thread(target=lambda: decisions.append(passage.wait_sync()))
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waiting.set()
+        return super().wait(timeout)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize("is_outer", [True, False])
+def test_whoever_waits_in_another_thread_is_let_go_with_the_decision(is_async: bool, is_outer: bool) -> None:
+    pending, decisions = Passage(None), []
+    pending._settled = settled = Waited()
+    with passing(pending if is_outer else None):
+        passage = Passage(None, Decision(Action.ALLOW)) if is_outer else pending
+
+    def wait() -> None:
+        decisions.append(anyio.run(passage.wait) if is_async else passage.wait_sync())
+
+    thread = threading.Thread(target=wait)
     thread.start()
-    passage.settle(None)
+    assert settled.waiting.wait(10)
+    assert passage.decision is None
+    pending.settle(None)
     thread.join(10)
     assert decisions == [None]

@@ -208,6 +208,7 @@ def test_strikes_that_could_not_work_are_a_configuration_error(options: dict[str
 def test_a_weight_that_would_weigh_nothing_and_strikes_against_nobody_are_configuration_errors() -> None:
     with pytest.raises(ConfigError, match=r"strikes.weights.\"hat\": the moderator has no category 'hat'"):
         screen(moderator="keywords", strikes={"weights": {"hat": 3}})
+    assert screen(moderator="keywords", strikes={"weights": {"hate": 3, "denied": 2}}).people.book is not None
     with pytest.raises(ConfigError, match="strikes: there is nobody to hold them against"):
         Screen(moderator="keywords", strikes=Strikes())
 

@@ -149,10 +149,8 @@ class _Screening:
         if self._strikes is None or self._subject is None:
             return None
         standing = cast("Standing | None", (yield from self._store(partial(Recall, self._subject), _SHARE)))
-        if standing is None:
+        if standing is None or standing.suspended_for is None:
             return self._without_store()
-        if standing.suspended_for is None:
-            return None
         left = standing.suspended_for
         return self._decision(
             Action.REJECT, Cause.SUSPENDED, standing=standing, retry_after=left, problem=f"for {spelled(left)} more"
@@ -162,18 +160,17 @@ class _Screening:
         """The decision where a list has it; None where the moderator is to be asked, about what is on no list."""
         is_asked = self._plan.has_lists and self._store_problem is None  # one that is down is not waited for twice
         if is_asked and (texts := [item.value for item in items if isinstance(item, Text)]):
-            listed = cast("Mapping[str, bool] | None", (yield from self._store(partial(LookUp, texts), _SHARE)))
-            if listed is None and (decision := self._without_store()):
-                return decision
-            listed = listed or {}
+            listed = cast("Mapping[str, bool]", (yield from self._store(partial(LookUp, texts), _SHARE)) or {})
             if denied := [
                 Reason(DENIED, each.pointer) for each in items if self._is_listed(each, listed, is_allowed=False)
             ]:
                 return self._decision(Action.REJECT, Cause.FLAGGED, reasons=tuple(dict.fromkeys(denied)))
             items = [each for each in items if not self._is_listed(each, listed, is_allowed=True)]
-        work = partial(self._read_in_all_ways, items)
-        self._asked = cast("Sequence[Item]", (yield Work(work, sum(map(_size, items)))))
-        return None
+        decision = self._without_store()
+        if decision is None:
+            work = partial(self._read_in_all_ways, items)
+            self._asked = cast("Sequence[Item]", (yield Work(work, sum(map(_size, items)))))
+        return decision
 
     @staticmethod
     def _is_listed(item: Item, listed: Mapping[str, bool], *, is_allowed: bool) -> bool:
@@ -221,8 +218,8 @@ class _Screening:
             self._left -= perf_counter() - started
 
     def _without_store(self) -> Decision | None:
-        """What becomes of a request whose sender or texts could not be looked up; None: it goes on."""
-        if self._plan.on_store_error is not Action.REJECT:
+        """What becomes of a request where the store could not be asked; None: it goes on."""
+        if self._store_problem is None or self._plan.on_store_error is not Action.REJECT:
             return None
         return self._decision(Action.REJECT, Cause.UNAVAILABLE, problem=f"StoreError: {self._store_problem}")
 
