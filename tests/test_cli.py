@@ -11,6 +11,8 @@ import pytest
 
 from prescreen import Screen
 
+pytestmark = pytest.mark.once
+
 VALID = """
 moderator = "keywords"
 deadline = "1.5s"

@@ -6,7 +6,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from servers import EXAMPLES
+
+pytestmark = pytest.mark.once
 
 
 def demo(**environment: str) -> subprocess.CompletedProcess[str]:

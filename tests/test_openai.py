@@ -20,6 +20,8 @@ from prescreen import Action, Cause, ConfigError, Decision, Image, Policy, Scree
 from prescreen.model import Item
 from prescreen.moderators.openai import OpenAIModerator
 
+pytestmark = pytest.mark.once
+
 KEY = "test-key"
 QUIET = "seven violet lanterns"
 TOLD = "flag violence"
