@@ -353,3 +353,14 @@ def test_an_operator_finds_by_id_who_is_kept_under_an_older_secret(people: Path)
     assert run("strikes", "lift", "user-7", "--id", "--config", str(people)).returncode == 0
     after = Screen(people, moderator="keywords")
     assert not after.check_sync("hello", subject="user-7").is_rejected
+
+
+def test_at_a_terminal_a_hash_can_be_copied_whole(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(people, moderator="keywords")
+    screen.check_sync(SENTINEL, subject="user-7")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "70")
+    shown = run("strikes", "list", "--config", str(people)).stdout
+    assert screen.subject("user-7")[:20] in shown
+    assert screen.subject("user-7")[-5:] in shown
+    assert "…" not in shown

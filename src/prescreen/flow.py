@@ -166,11 +166,13 @@ class _Screening:
             ]:
                 return self._decision(Action.REJECT, Cause.FLAGGED, reasons=tuple(dict.fromkeys(denied)))
             items = [each for each in items if not self._is_listed(each, listed, is_allowed=True)]
-        decision = self._without_store()
-        if decision is None:
-            work = partial(self._read_in_all_ways, items)
-            self._asked = cast("Sequence[Item]", (yield Work(work, sum(map(_size, items)))))
-        return decision
+        return self._without_store() or (yield from self._read(items))
+
+    def _read(self, items: Sequence[Item]) -> Flow[Decision | None]:
+        """What the moderator is going to be asked: the items, in all their readings."""
+        work = partial(self._read_in_all_ways, items)
+        self._asked = cast("Sequence[Item]", (yield Work(work, sum(map(_size, items)))))
+        return None
 
     @staticmethod
     def _is_listed(item: Item, listed: Mapping[str, bool], *, is_allowed: bool) -> bool:
