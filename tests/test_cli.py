@@ -361,6 +361,4 @@ def test_at_a_terminal_a_hash_can_be_copied_whole(people: Path, monkeypatch: pyt
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "70")
     shown = run("strikes", "list", "--config", str(people)).stdout
-    assert screen.subject("user-7")[:20] in shown
-    assert screen.subject("user-7")[-5:] in shown
-    assert "…" not in shown
+    assert screen.subject("user-7") in shown

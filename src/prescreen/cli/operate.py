@@ -244,8 +244,9 @@ def _time(seconds: float | None) -> str:
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], without: str) -> None:
     console = Console()
-    if not console.is_terminal:
-        console.width = 240  # nothing is cut for a script or a file
+    console.width = max(
+        console.width, 140
+    )  # a narrow terminal breaks the line itself: a hash can still be copied whole
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")  # a hash is to be copied whole
