@@ -230,6 +230,27 @@ async def test_of_two_screens_neither_hides_that_the_other_is_still_judging(mode
         assert len(model.calls) == calls
 
 
+async def test_what_an_inner_screen_rejects_starts_no_handler_while_an_outer_one_still_judges() -> None:
+    judge, started = Judge(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        started.append(scope)
+
+    refusing = Rule("POST /chat", json="$.message", timing="overlap", on_unmatched="reject")
+    inner = ModerationMiddleware(app, Screen(rules=[refusing], moderator=Recorder()))
+    everything = Rule("POST /chat", json="all", timing="overlap")
+    middleware = ModerationMiddleware(inner, Screen(rules=[everything], moderator=judge))
+    browser = Client(whole(b'{"other": "hello"}'))
+    async with anyio.create_task_group() as group:
+        group.start_soon(browser.request, middleware)
+        await judge.asked.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert not started
+        judge.go.set()
+    assert browser.status == 422
+    assert not started
+
+
 @pytest.mark.parametrize("guard", [None, "screened"])
 async def test_a_model_call_waits_for_the_verdict(model: FakeModel, guard: Any) -> None:
     judge, calls_before = Judge(), []

@@ -29,6 +29,8 @@ class Overlap:
         self._may_start = Event()
         self._handling = CancelScope()
         self._error: BaseException | None = None
+        self._has_decided = False
+        self._decision: Decision | None = None
 
     async def run(
         self,
@@ -64,7 +66,8 @@ class Overlap:
         except Exception as error:  # noqa: BLE001  # out of the task group as itself, once the handler has ended
             self._error = error
         finally:
-            if decision is None or decision.is_rejected:
+            self._has_decided, self._decision = True, decision
+            if not self._may_go_on():
                 self._handling.cancel()  # first, so that a handler that waits for the decision goes no step further
             self._passage.settle(decision)
             self._may_start.set()
@@ -92,9 +95,9 @@ class Overlap:
             await self._send(event)
 
     def _may_go_on(self) -> bool:
-        """Whether the handler may start, or go on: unless the decision is there and rejects, or will never be there."""
-        decision = self._passage.decision
-        return not self._passage.is_settled or (decision is not None and not decision.is_rejected)
+        """Whether the handler may start, or go on: unless our own decision rejects, or will never be there."""
+        has_passed = self._decision is not None and not self._decision.is_rejected
+        return has_passed or not self._has_decided
 
 
 def _is_cancelled(error: BaseException) -> bool:
