@@ -338,6 +338,36 @@ def test_an_update_that_never_gets_its_turn_is_a_store_error() -> None:
         update(Contested(float("inf")), "key", increment, timeout=0.05)
 
 
+@pytest.mark.usefixtures("restless")
+def test_in_a_crowd_of_threads_nobody_loses_a_race() -> None:
+    store = Contested(0)
+
+    def work(_: int) -> None:
+        for _ in range(500):
+            update(store, "key", increment, timeout=60)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    assert store.swaps == 8 * 500
+
+
+def test_who_cannot_wait_for_the_others_of_its_process_any_longer_gets_a_store_error() -> None:
+    store, has_begun, go_on = MemoryStore(), threading.Event(), threading.Event()
+
+    def linger(old: bytes | None) -> tuple[bytes | None, float | None]:
+        has_begun.set()
+        go_on.wait(60)
+        return increment(old)
+
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(lambda: update(store, "key", linger, timeout=60))
+        has_begun.wait(60)
+        with pytest.raises(StoreError, match=r"kept changing the same entry for 0\.05 s"), within():
+            update(store, "key", increment, timeout=0.05)
+        go_on.set()
+        assert slow.result() == b"1"
+
+
 def test_an_update_that_changes_nothing_writes_nothing() -> None:
     store = Contested(0)
     assert update(store, "key", lambda old: (old, LONG), timeout=1) is None

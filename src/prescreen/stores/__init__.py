@@ -6,11 +6,13 @@ machine, `redis` (or Valkey) many.
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from prescreen.errors import ConfigError, StoreError
 
@@ -24,6 +26,8 @@ LONGEST_TTL: Final = 100 * 365 * 86400.0
 _EAGER_TRIES: Final = 3  # without a pause: who lost one race rarely loses the next
 _FIRST_PAUSE: Final = 0.002  # seconds, doubled with each try; a pause is anything up to that
 _LONGEST_PAUSE: Final = 0.05
+
+_register: Final[Any] = getattr(os, "register_at_fork", dict)  # Windows has none, and no fork() either
 
 Change = Callable[[bytes | None], tuple[bytes | None, float | None]]
 
@@ -71,6 +75,40 @@ def update(store: Store, key: str, change: Change, *, timeout: float) -> bytes |
     when others were faster for `timeout` seconds.
     """
     end = time.monotonic() + timeout
+    turn = _turns.of(key)
+    if not turn.acquire(timeout=max(timeout, 0)):
+        raise StoreError(_outrun(timeout))
+    try:
+        return _changed(store, key, change, end, timeout)
+    finally:
+        turn.release()
+
+
+class _Turns:
+    """Who of this process changes an entry now: in a crowd a race has somebody who loses it again and again.
+
+    Between processes the swap alone decides. Whoever holds a turn at a fork() is no thread of the child's.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+        _register(after_in_child=self._renew)
+
+    def of(self, key: str) -> threading.Lock:
+        return self._locks[hash(key) % len(self._locks)]
+
+    def _renew(self) -> None:
+        self._locks = [threading.Lock() for _ in range(64)]
+
+
+_turns: Final = _Turns()
+
+
+def _outrun(timeout: float) -> str:
+    return f"others kept changing the same entry for {timeout:g} s"
+
+
+def _changed(store: Store, key: str, change: Change, end: float, timeout: float) -> bytes | None:
     longest = _FIRST_PAUSE / 2**_EAGER_TRIES
     while True:
         [old] = store.get([key])
@@ -79,7 +117,7 @@ def update(store: Store, key: str, change: Change, *, timeout: float) -> bytes |
             return new
         left = end - time.monotonic()
         if left <= 0:
-            raise StoreError(f"others kept changing the same entry for {timeout:g} s")
+            raise StoreError(_outrun(timeout))
         longest = min(longest * 2, _LONGEST_PAUSE, left)
         if longest >= _FIRST_PAUSE:
             time.sleep(random.uniform(0, longest))  # noqa: S311  # apart from each other is all they have to be
