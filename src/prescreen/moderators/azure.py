@@ -52,6 +52,7 @@ class AzureModerator(ServiceModerator):
     """
 
     name = "azure"
+    max_batch = 1
     model = f"contentsafety-{_VERSION}"
 
     def __init__(
@@ -79,6 +80,10 @@ class AzureModerator(ServiceModerator):
         address = options.address(endpoint, "CONTENT_SAFETY_ENDPOINT", option="endpoint")
         headers = elsewhere({"Ocp-Apim-Subscription-Key": key})
         super().__init__(f"{address}/contentsafety", headers, {"api-version": _VERSION})
+
+    @property
+    def _variant(self) -> str:
+        return f"{self._flag_at} {self._asked}"
 
     def calls(self, items: Sequence[Item]) -> Iterator[Call]:
         """One about each item."""

@@ -56,6 +56,7 @@ class LLMModerator(ServiceModerator):
     """
 
     name = "llm"
+    max_batch = 1
 
     def __init__(
         self,
@@ -87,6 +88,10 @@ class LLMModerator(ServiceModerator):
         address = options.address(base_url, "OPENAI_BASE_URL", OPENAI)
         headers = {"Authorization": f"Bearer {key}" if key else None}
         super().__init__(address, headers if address == OPENAI else elsewhere(headers))
+
+    @property
+    def _variant(self) -> str:
+        return f"{self._judge!r} {self._asked}"
 
     def calls(self, items: Sequence[Item]) -> Iterator[Call]:
         """One about each text."""

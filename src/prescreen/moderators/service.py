@@ -160,6 +160,17 @@ class ServiceModerator(Service, ABC):
 
     name: str
     model: str = ""
+    max_batch: int | None = None
+
+    @property
+    def identity(self) -> str:
+        """What a verdict depends on besides the text."""
+        return f"{self.name} {self._options['base_url']} {self.model} {self._variant}"
+
+    @property
+    def _variant(self) -> str:
+        """The options on which a verdict depends besides the model."""
+        return ""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.model!r}, base_url={self._options['base_url']!r})"
