@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from os import urandom
 from typing import Final
@@ -22,6 +23,8 @@ Known = dict[int, Verdict]
 
 _PREFIX: Final = "verdict:"
 _DIGEST: Final = 20  # bytes: no two texts of the world share one by chance
+_REMEMBERED: Final = 512  # verdicts, ready for use
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 _QUIET: Final = 5.0  # seconds in which a shared store that failed is left alone
 
 
@@ -95,8 +98,8 @@ class VerdictCache:
         oldest = time.time() - (self._kept_for if is_stale else self._ttl)
         known = {}
         for (index, _), data in zip(wanted, store.get([key for _, key in wanted]), strict=True):
-            if data is not None and (verdict := _unpacked(data, oldest)) is not None:
-                known[index] = verdict
+            if data is not None and (kept := _unpacked(data)) is not None and kept[0] >= oldest:
+                known[index] = kept[1]
         return known
 
     def _keep(self, store: Store, verdicts: Mapping[str, Verdict]) -> None:
@@ -112,17 +115,16 @@ class VerdictCache:
 def _packed(verdict: Verdict, now: float) -> bytes:
     names = dict.fromkeys((*verdict.categories, *verdict.scores))
     said = {name: [verdict.categories.get(name), verdict.scores.get(name)] for name in names}
-    return json.dumps([now, verdict.flagged, verdict.model, said], separators=(",", ":")).encode()
+    return _encode([now, verdict.flagged, verdict.model, said]).encode()
 
 
-def _unpacked(data: bytes, oldest: float) -> Verdict | None:
-    """The verdict; None where it was made before `oldest`, or is no verdict of ours."""
+@lru_cache(_REMEMBERED)
+def _unpacked(data: bytes) -> tuple[float, Verdict] | None:
+    """When the verdict was given, and the verdict; None for what is none of ours."""
     try:
         made, flagged, model, said = json.loads(data)
-        if made < oldest:
-            return None
         categories = {name: hit for name, (hit, _) in said.items() if hit is not None}
         scores = {name: score for name, (_, score) in said.items() if score is not None}
+        return float(made), Verdict(flagged, categories, scores, model)
     except (ValueError, TypeError, AttributeError):
         return None
-    return Verdict(flagged, categories, scores, model)
