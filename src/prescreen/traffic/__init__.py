@@ -7,8 +7,8 @@ quota and circuit breaker.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, sleep
@@ -143,15 +143,21 @@ class Traffic:
 
     async def ask(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Heard:  # noqa: ASYNC109  # it bounds the call itself
         """Call the moderator. `known` is filled as verdicts come in, for who is cut short."""
-        with self._calling() as heard:
-            heard.known = dict(enumerate(await moderate(self.bound, Moderate(items, max(timeout, 0)), known)))
-        return heard
+        try:
+            with self._calling():
+                verdicts = await moderate(self.bound, Moderate(items, max(timeout, 0)), known)
+            return self._heard(Heard(dict(enumerate(verdicts))))
+        except ModeratorError as error:
+            return self._heard(Heard(error.known, error))
 
     def ask_sync(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Heard:
         """The same, blocking."""
-        with self._calling() as heard:
-            heard.known = dict(enumerate(moderate_sync(self.bound, Moderate(items, max(timeout, 0)), known)))
-        return heard
+        try:
+            with self._calling():
+                verdicts = moderate_sync(self.bound, Moderate(items, max(timeout, 0)), known)
+            return self._heard(Heard(dict(enumerate(verdicts))))
+        except ModeratorError as error:
+            return self._heard(Heard(error.known, error))
 
     def keep(self, batch: Sequence[Ticket], heard: Heard) -> Mapping[str, Verdict]:
         """Keep what was heard; the verdicts by their key, for others to have as well."""
@@ -218,16 +224,12 @@ class Traffic:
         heard = self.ask_sync(step.items, deadline - monotonic(), known)
         return _all(heard.known, len(step.items), heard.error)
 
-    @contextmanager
-    def _calling(self) -> Iterator[Heard]:
-        """One call, behind the circuit breaker; its error is heard, and not raised."""
-        heard = Heard()
-        try:
-            with self.circuit.calling() if self.circuit else nullcontext():
-                yield heard
-        except ModeratorError as error:
-            heard.known, heard.error = error.known, error
+    def _calling(self) -> AbstractContextManager[None]:
+        return self.circuit.calling() if self.circuit else nullcontext()
+
+    def _heard(self, heard: Heard) -> Heard:
         self._bucket.heard(heard.error)
+        return heard
 
     def _refuse(self, timeout: float, known: Known) -> None:
         """Raise ModeratorError where there is no use in waiting."""

@@ -14,6 +14,7 @@ from typing import Final
 from prescreen.errors import StoreError
 from prescreen.load import Cache
 from prescreen.model import Image, Item, Text, Verdict
+from prescreen.moderators import sound
 from prescreen.stores import Store
 from prescreen.stores.memory import MemoryStore
 
@@ -125,6 +126,7 @@ def _unpacked(data: bytes) -> tuple[float, Verdict] | None:
         made, flagged, model, said = json.loads(data)
         categories = {name: hit for name, (hit, _) in said.items() if hit is not None}
         scores = {name: score for name, (_, score) in said.items() if score is not None}
-        return float(made), Verdict(flagged, categories, scores, model)
+        verdict = sound([Text("", "")], {0: Verdict(flagged, categories, scores, model)}).get(0)
+        return None if verdict is None else (float(made), verdict)
     except (ValueError, TypeError, AttributeError):
         return None
