@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prescreen.errors import BadVerdict, ConfigError, ModeratorRefused
 from prescreen.model import Item, Text, Verdict
 from prescreen.moderators import options
-from prescreen.moderators.service import Call, ServiceModerator, elsewhere, sendable
+from prescreen.moderators.service import Call, ServiceModerator, sendable
+from prescreen.moderators.transport import elsewhere
 
 CATEGORIES: Final = frozenset({"Hate", "SelfHarm", "Sexual", "Violence"})
 BLOCKLIST: Final = "blocklist"

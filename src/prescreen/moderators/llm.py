@@ -14,7 +14,8 @@ from prescreen.model import Image, Item, Text, Verdict
 from prescreen.moderators import options
 from prescreen.moderators.judges import Reading, judge_of
 from prescreen.moderators.openai import OPENAI
-from prescreen.moderators.service import Call, ServiceModerator, elsewhere, sendable
+from prescreen.moderators.service import Call, ServiceModerator, sendable
+from prescreen.moderators.transport import elsewhere
 
 _OURS: Final = frozenset({"model", "messages", "stream", "n"})
 
