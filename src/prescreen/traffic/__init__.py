@@ -204,8 +204,7 @@ class Traffic:
             if (left := deadline - monotonic()) <= 0:
                 raise _late(step)
             await sleep(min(taken[1], left))
-        heard = await self.ask(step.items, deadline - monotonic(), known)
-        return _all(heard.known, len(step.items), heard.error)
+        return _unless_failed(await self.ask(step.items, deadline - monotonic(), known))
 
     def _alone_sync(self, step: Moderate, known: Known) -> Sequence[Verdict]:
         deadline = monotonic() + step.timeout
@@ -215,8 +214,7 @@ class Traffic:
             if (left := deadline - monotonic()) <= 0:
                 raise _late(step)
             sleep(min(taken[1], left))
-        heard = self.ask_sync(step.items, deadline - monotonic(), known)
-        return _all(heard.known, len(step.items), heard.error)
+        return _unless_failed(self.ask_sync(step.items, deadline - monotonic(), known))
 
     @contextmanager
     def _calling(self) -> Iterator[Heard]:
@@ -276,6 +274,13 @@ def _all(known: Mapping[int, Verdict], count: int, error: ModeratorError | None)
         assert error is not None
         raise error.anew(known) from error
     return [known[index] for index in range(count)]
+
+
+def _unless_failed(heard: Heard) -> list[Verdict]:
+    """Every verdict, in order. Raises the error even where all have one: of several members one flagged, another failed."""
+    if heard.error is not None:
+        raise heard.error
+    return list(heard.known.values())
 
 
 async def _in_thread(call: Callable[..., T], *arguments: object) -> T:
