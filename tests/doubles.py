@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import anyio
 
@@ -12,12 +12,16 @@ from prescreen import Decision, Head, Image, Rule, Screen, Text, Verdict
 from prescreen.asgi import App, Event
 from prescreen.drive import drive_sync
 from prescreen.model import Item
+from prescreen.screen import ScreenOptions
 from prescreen.steps import Answer, Moderate, ReadBody, Step
 
 BAD = "seven violet lanterns"
 """What `Recorder` flags."""
 
 JSON = (b"content-type", b"application/json")
+
+BARE: Final[ScreenOptions] = {"cache": False, "breaker": False}
+"""A screen's options for tests of how a moderator itself behaves: each question gets to it, however it failed before."""
 
 
 class Check(Protocol):
