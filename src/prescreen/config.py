@@ -83,14 +83,13 @@ def _rejection(value: object) -> object:
 
 def _ladder(value: object) -> tuple[str, ...]:
     """The rungs of `on_error`, in order: none of them twice, and at the end what happens without a verdict."""
-    rungs = (value,) if isinstance(value, str) else value
-    if not isinstance(rungs, list | tuple) or not rungs or not all(isinstance(rung, str) and rung for rung in rungs):
-        raise ConfigError("", f"{value!r} is neither 'reject', 'flag' or 'allow', nor a list that ends in one of them")
-    *others, last = map(str, rungs)
-    try:
-        action(last)
-    except ValueError:
-        raise ConfigError(f"[{len(others)}]", f"a list ends in 'reject', 'flag' or 'allow', not in {last!r}") from None
+    if isinstance(value, str):
+        return (action(value).value,)
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(rung, str) and rung for rung in value):
+        raise ConfigError("", f"{value!r} is neither 'allow', 'flag' or 'reject', nor a list that ends in one of them")
+    *others, last = map(str, value)
+    if last not in set(Action):
+        raise ConfigError(f"[{len(others)}]", f"a list ends in 'allow', 'flag' or 'reject', not in {last!r}")
     for place, rung in enumerate(others):
         if rung in set(Action) or rung in others[:place]:
             raise ConfigError(f"[{place}]", f"{rung!r} can only stand at the end, or is there twice")
@@ -218,4 +217,6 @@ def _dotted(location: Sequence[str | int]) -> str:
 
 
 def _join(key: str, inner: str) -> str:
+    if inner.startswith("["):
+        return f"{key}{inner}"
     return f"{key}.{inner}" if key and inner else key or inner
