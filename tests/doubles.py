@@ -12,7 +12,6 @@ from prescreen import Decision, Head, Image, Rule, Screen, Text, Verdict
 from prescreen.asgi import App, Event
 from prescreen.drive import drive_sync
 from prescreen.model import Item
-from prescreen.screen import ScreenOptions
 from prescreen.steps import Answer, Moderate, ReadBody, Step
 
 BAD = "seven violet lanterns"
@@ -20,7 +19,7 @@ BAD = "seven violet lanterns"
 
 JSON = (b"content-type", b"application/json")
 
-BARE: Final[ScreenOptions] = {"cache": False, "breaker": False}
+BARE: Final[dict[str, Any]] = {"cache": False, "breaker": False}
 """A screen's options for tests of how a moderator itself behaves: each question gets to it, however it failed before."""
 
 

@@ -204,7 +204,9 @@ def test_try_says_by_which_rung_it_was_judged(tmp_path: Path) -> None:
         "from prescreen import ModeratorDown, Verdict\n"
         "def half(items, known):\n    known[0] = Verdict(False, model='half-1')\n    raise ModeratorDown('gone')\n"
     )
-    (tmp_path / "prescreen.toml").write_text(VALID.replace('"keywords"', '"safety:half"\non_error = ["keywords", "flag"]'))
+    (tmp_path / "prescreen.toml").write_text(
+        VALID.replace('"keywords"', '"safety:half"\non_error = ["keywords", "flag"]')
+    )
     chat = body(tmp_path, {"messages": [{"content": "hello"}, {"content": "a lantern"}]})
     command = [sys.executable, "-c", "from prescreen.cli import main; main()", "try", "prescreen.toml", chat]
     outputs = []

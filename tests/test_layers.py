@@ -440,8 +440,8 @@ async def test_an_error_of_a_kind_of_your_own_is_known_by_ours(check: Check) -> 
             super().__init__(f"{who} {code}")
 
     spent = Judge("a", error=Spent("quota", 7))
-    screen = Screen(moderator=AnyOf(spent, plain))
     for _ in range(2):
+        screen = Screen(moderator=AnyOf(spent, plain))  # one that has not been told to come back later
         assert problem(await check(screen, QUIET)) == "ModeratorBusy: a: quota 7"
 
 

@@ -327,7 +327,9 @@ def test_one_event_loop_after_another_and_threads_share_a_moderator(case: Case) 
         for _ in range(2):
             assert anyio.run(life) == [("", case.category)]
         with ThreadPoolExecutor(4) as pool:
-            told = list(pool.map(lambda number: hits(screen.check_sync(f"{(QUIET, TOLD)[number % 2]} {number}")), range(12)))
+            told = list(
+                pool.map(lambda number: hits(screen.check_sync(f"{(QUIET, TOLD)[number % 2]} {number}")), range(12))
+            )
         assert told == [[("", case.category)] if number % 2 else [] for number in range(12)]
         moderator._sync_client[1].close()
 

@@ -381,9 +381,7 @@ RETRY_AFTER = {
 
 
 @pytest.mark.parametrize("code", [429, 503])
-async def test_retry_after_ends_up_in_the_decision(
-    check: Check, build: Build, service: FakeOpenAI, code: int
-) -> None:
+async def test_retry_after_ends_up_in_the_decision(check: Check, build: Build, service: FakeOpenAI, code: int) -> None:
     for header, seconds in RETRY_AFTER.items():
         service.script(status(code, retry_after=header))
 
