@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, sleep
@@ -143,13 +143,15 @@ class Traffic:
 
     async def ask(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Heard:  # noqa: ASYNC109  # it bounds the call itself
         """Call the moderator. `known` is filled as verdicts come in, for who is cut short."""
-        with self._calling() as heard:
+        heard = Heard()
+        with self._hearing(heard), self._calling():
             heard.known = dict(enumerate(await moderate(self.bound, Moderate(items, max(timeout, 0)), known)))
         return heard
 
     def ask_sync(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Heard:
         """The same, blocking."""
-        with self._calling() as heard:
+        heard = Heard()
+        with self._hearing(heard), self._calling():
             heard.known = dict(enumerate(moderate_sync(self.bound, Moderate(items, max(timeout, 0)), known)))
         return heard
 
@@ -216,13 +218,15 @@ class Traffic:
             sleep(min(taken[1], left))
         return _unless_failed(self.ask_sync(step.items, deadline - monotonic(), known))
 
+    def _calling(self) -> AbstractContextManager[None]:
+        """One call, behind the circuit breaker, which may be open by the time that it is made."""
+        return self.circuit.calling() if self.circuit else nullcontext()
+
     @contextmanager
-    def _calling(self) -> Iterator[Heard]:
-        """One call, behind the circuit breaker; its error is heard, and not raised."""
-        heard = Heard()
+    def _hearing(self, heard: Heard) -> Iterator[None]:
+        """What goes wrong with a call is heard, and not raised."""
         try:
-            with self.circuit.calling() if self.circuit else nullcontext():
-                yield heard
+            yield
         except ModeratorError as error:
             heard.known, heard.error = error.known, error
         self._bucket.heard(heard.error)

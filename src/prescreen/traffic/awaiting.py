@@ -8,9 +8,9 @@ from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from prescreen.errors import ModeratorError
-from prescreen.model import Item
-from prescreen.traffic.desk import Desk, Known, Ticket, Waiter
+from prescreen.errors import ModeratorDown, ModeratorError
+from prescreen.model import Item, Verdict
+from prescreen.traffic.desk import CUT_SHORT, Desk, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
     import asyncio
@@ -74,9 +74,14 @@ class AwaitingDesk:
 
     async def _call(self, batch: list[Ticket]) -> None:
         deadline = max((waiter.deadline for ticket in batch for waiter in ticket.waiters), default=0.0)
-        heard = await self._traffic.ask([ticket.item for ticket in batch], deadline - monotonic())
-        found = self._traffic.keep(batch, heard)
-        self.desk.settle(batch, heard.known, heard.error, monotonic())
+        known: Mapping[int, Verdict] = {}
+        error: ModeratorError | None = ModeratorDown(CUT_SHORT)
+        try:
+            heard = await self._traffic.ask([ticket.item for ticket in batch], deadline - monotonic())
+            known, error = heard.known, heard.error
+            found = self._traffic.keep(batch, heard)
+        finally:
+            self.desk.settle(batch, known, error, monotonic())
         self._pump()
         await self._traffic.share(found)
 

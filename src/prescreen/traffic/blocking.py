@@ -7,9 +7,9 @@ from threading import Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from prescreen.errors import ModeratorError
-from prescreen.model import Item
-from prescreen.traffic.desk import Desk, Known, Ticket, Waiter
+from prescreen.errors import ModeratorDown, ModeratorError
+from prescreen.model import Item, Verdict
+from prescreen.traffic.desk import CUT_SHORT, Desk, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
     from prescreen.traffic import Traffic
@@ -89,9 +89,14 @@ class BlockingDesk:
         return []
 
     def _call(self, batch: list[Ticket], deadline: float) -> None:
-        heard = self._traffic.ask_sync([ticket.item for ticket in batch], deadline - monotonic())
-        found = self._traffic.keep(batch, heard)
-        with self._lock:
-            self.desk.settle(batch, heard.known, heard.error, monotonic())
-            self._nudge()
+        known: Mapping[int, Verdict] = {}
+        error: ModeratorError | None = ModeratorDown(CUT_SHORT)
+        try:
+            heard = self._traffic.ask_sync([ticket.item for ticket in batch], deadline - monotonic())
+            known, error = heard.known, heard.error
+            found = self._traffic.keep(batch, heard)
+        finally:  # a greenlet may be killed, a worker told to exit: its slot is for the others
+            with self._lock:
+                self.desk.settle(batch, known, error, monotonic())
+                self._nudge()
         self._traffic.share_sync(found, deadline)

@@ -18,6 +18,8 @@ from prescreen.model import Image, Item, Verdict
 _LARGEST_CALL: Final = 32_000  # characters; OpenAI publishes no limit
 _WORTHWHILE: Final = 0.05  # seconds: with less time left nobody starts over
 
+CUT_SHORT: Final = "the call was cut short"
+
 Known = dict[int, Verdict]
 
 
