@@ -14,7 +14,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from doubles import Check
+from doubles import BARE, Check
 from prescreen import (
     Action,
     Cause,
@@ -803,7 +803,7 @@ async def test_threads_that_hang_are_left_behind_in_a_bounded_number(gate: threa
         gate.wait(10)
         return judge(items)
 
-    screen = Screen(moderator=hang, deadline=0.1)
+    screen = Screen(moderator=hang, deadline=0.1, **BARE)
     problems: list[str | None] = []
 
     async def ask() -> None:

@@ -791,7 +791,7 @@ async def test_when_who_leads_is_ended_the_others_are_told_at_once(closed: Servi
     leader.join(PATIENT)
     other.join(PATIENT)
     assert len(ended) == 1
-    assert [decision.problem for decision in found] == ["ModeratorDown: the call was broken off"]
+    assert [decision.problem for decision in found] == ["ModeratorDown: the call was cut short"]
 
 
 async def test_a_quota_that_cannot_be_counted_is_no_end_of_the_world(

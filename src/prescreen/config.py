@@ -85,11 +85,11 @@ def _ladder(value: object) -> tuple[str, ...]:
     """The rungs of `on_error`, in order: none of them twice, and at the end what happens without a verdict."""
     if isinstance(value, str):
         return (action(value).value,)
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(rung, str) for rung in value):
-        raise ConfigError("", f"{value!r} is neither 'reject', 'flag' or 'allow', nor a list that ends in one of them")
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(rung, str) and rung for rung in value):
+        raise ConfigError("", f"{value!r} is neither 'allow', 'flag' or 'reject', nor a list that ends in one of them")
     *others, last = map(str, value)
     if last not in set(Action):
-        raise ConfigError(f"[{len(others)}]", f"a list ends in 'reject', 'flag' or 'allow', not in {last!r}")
+        raise ConfigError(f"[{len(others)}]", f"a list ends in 'allow', 'flag' or 'reject', not in {last!r}")
     for place, rung in enumerate(others):
         if rung in set(Action) or rung in others[:place]:
             raise ConfigError(f"[{place}]", f"{rung!r} can stand only at the end, or is there twice")

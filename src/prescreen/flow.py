@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from time import perf_counter
 from typing import Any, Final, TypeVar, cast
 
@@ -211,24 +212,21 @@ class _Screening:
         return decision
 
     def _climbed(self, items: Sequence[Item], end: float) -> Flow[Decision]:
-        """What the moderator says of the items; if it fails, what the rungs say in turn of those without a verdict."""
-        known: dict[int, Verdict] = {}
+        """What the moderator says of the items; if it fails, what the rungs say in turn of those that it left open."""
+        said: list[tuple[int, Verdict]] = []
+        left: Sequence[int] = range(len(items))
         failure: ModeratorError | None = None
         for rung, share in self._rungs():
-            missing = [index for index in range(len(items)) if index not in known]
             timeout = max((end - perf_counter()) * share, 0)
-            try:
-                answer = yield Moderate([items[index] for index in missing], timeout, rung)
-            except ModeratorError as error:
-                known |= {missing[index]: verdict for index, verdict in error.known.items()}
-                failure = failure or error
-            else:
-                known |= zip(missing, cast("Sequence[Verdict]", answer), strict=True)
-            decision = self._known(items, known, failure, rung)
+            known, error = yield from _heard(Moderate(tuple(items[index] for index in left), timeout, rung))
+            said = sorted([*said, *((left[place], known[place]) for place in known)], key=itemgetter(0))
+            left = _left_open(left, known) if error else ()
+            failure = failure or error
+            decision = self._known([(items[index], verdict) for index, verdict in said], failure, rung, is_all=not left)
             if decision is not None:
                 return decision
         assert failure is not None
-        return self._unavailable(items, known, failure)
+        return self._unavailable([items[index] for index, _ in said], failure)
 
     def _rungs(self) -> Iterator[tuple[str | None, float]]:
         """Whom to ask in turn, and their share of the time that is then left."""
@@ -237,17 +235,16 @@ class _Screening:
             yield rung, _PATIENCE if any(later != STALE for later in rungs[place:]) else 1.0
 
     def _known(
-        self, items: Sequence[Item], known: Mapping[int, Verdict], failure: ModeratorError | None, rung: str | None
+        self, said: Sequence[tuple[Item, Verdict]], failure: ModeratorError | None, rung: str | None, *, is_all: bool
     ) -> Decision | None:
         """The decision by the verdicts that there are; None where more of them are to be asked for.
 
         What was judged and rejected stays rejected. What the moderator refuses to judge is the client's doing and no
         outage: to let that pass would let anyone pass who attaches a broken image.
         """
-        judged = sorted(known)
-        self._verdicts = [known[index] for index in judged]
-        decision = self._judged([items[index] for index in judged], self._verdicts)
-        if len(known) == len(items) or decision.action is Action.REJECT:
+        self._verdicts = [verdict for _, verdict in said]
+        decision = self._judged([item for item, _ in said], self._verdicts)
+        if is_all or decision.action is Action.REJECT:
             return replace(decision, rung=rung)
         if rung is None and isinstance(failure, ModeratorRefused):
             problem = f"{type(failure).__name__}: {failure.problem}"
@@ -297,9 +294,9 @@ class _Screening:
         action = self._plan.policy.conclude(reasons)
         return self._decision(action, Cause.FLAGGED if reasons else Cause.CLEAN, reasons=reasons)
 
-    def _unavailable(self, items: Sequence[Item], known: Mapping[int, Verdict], error: ModeratorError) -> Decision:
+    def _unavailable(self, judged: Sequence[Item], error: ModeratorError) -> Decision:
         """What becomes of a request that nobody could judge, or not all of it."""
-        reasons = self._plan.policy.reasons([items[index] for index in sorted(known)], self._verdicts)
+        reasons = self._plan.policy.reasons(judged, self._verdicts)
         action = strictest((self._plan.on_error, self._plan.policy.conclude(reasons)))
         return self._decision(
             action,
@@ -338,6 +335,19 @@ class _Screening:
 
     def _place(self, pointer: str) -> str:
         return self._target.places.mask(pointer) if self._target else pointer
+
+
+def _heard(step: Moderate) -> Flow[tuple[Mapping[int, Verdict], ModeratorError | None]]:
+    """The verdicts by index, and what went wrong with the others."""
+    try:
+        return dict(zip(range(len(step.items)), cast("Sequence[Verdict]", (yield step)), strict=True)), None
+    except ModeratorError as error:
+        return error.known, error
+
+
+def _left_open(asked: Sequence[int], known: Mapping[int, Verdict]) -> Sequence[int]:
+    """What whoever failed has not settled: a flag may be the word of one of several (`AnyOf`), the others' unheard."""
+    return [index for place, index in enumerate(asked) if place not in known or known[place].flagged] or asked
 
 
 def _size(item: Item) -> int:

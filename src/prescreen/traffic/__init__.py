@@ -216,8 +216,7 @@ class Traffic:
             if (left := deadline - monotonic()) <= 0:
                 raise _late(step)
             await sleep(min(taken[1], left))
-        heard = await self.ask(step.items, deadline - monotonic(), known)
-        return _all(heard.known, len(step.items), heard.error)
+        return _unless_failed(await self.ask(step.items, deadline - monotonic(), known))
 
     def _alone_sync(self, step: Moderate, known: Known) -> Sequence[Verdict]:
         deadline = monotonic() + step.timeout
@@ -227,10 +226,10 @@ class Traffic:
             if (left := deadline - monotonic()) <= 0:
                 raise _late(step)
             sleep(min(taken[1], left))
-        heard = self.ask_sync(step.items, deadline - monotonic(), known)
-        return _all(heard.known, len(step.items), heard.error)
+        return _unless_failed(self.ask_sync(step.items, deadline - monotonic(), known))
 
     def _calling(self) -> AbstractContextManager[None]:
+        """One call, behind the circuit breaker, which may be open by the time that it is made."""
         return self.circuit.calling() if self.circuit else nullcontext()
 
     def _heard(self, heard: Heard) -> Heard:
@@ -284,6 +283,13 @@ def _all(known: Mapping[int, Verdict], count: int, error: ModeratorError | None)
         assert error is not None
         raise error.anew(known) from error
     return [known[index] for index in range(count)]
+
+
+def _unless_failed(heard: Heard) -> list[Verdict]:
+    """Every verdict, in order. Raises the error even where all have one: of several members one flagged, another failed."""
+    if heard.error is not None:
+        raise heard.error
+    return list(heard.known.values())
 
 
 async def _in_thread(call: Callable[..., T], *arguments: object) -> T:

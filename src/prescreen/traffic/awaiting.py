@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prescreen.errors import ModeratorDown, ModeratorError, raised_at
 from prescreen.model import Item
-from prescreen.traffic.desk import Desk, Known, Ticket, Waiter
+from prescreen.traffic.desk import CUT_SHORT, Desk, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
     import asyncio
@@ -88,7 +88,7 @@ class AwaitingDesk:
         try:
             heard = await self._traffic.ask([ticket.item for ticket in batch], deadline - monotonic())
         except BaseException:  # the event loop ends
-            self.desk.settle(batch, {}, ModeratorDown("the call was broken off"), monotonic())
+            self.desk.settle(batch, {}, ModeratorDown(CUT_SHORT), monotonic())
             raise
         found = self._traffic.keep(batch, heard)
         self.desk.settle(batch, heard.known, heard.error, monotonic())

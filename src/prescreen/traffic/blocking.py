@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prescreen.errors import ModeratorDown, ModeratorError
 from prescreen.model import Item
-from prescreen.traffic.desk import Desk, Known, Ticket, Waiter
+from prescreen.traffic.desk import CUT_SHORT, Desk, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
     from prescreen.traffic import Traffic
@@ -96,7 +96,7 @@ class BlockingDesk:
             heard = self._traffic.ask_sync([ticket.item for ticket in batch], deadline - monotonic())
         except BaseException:  # a server ends its worker, or a greenlet
             with self._lock:
-                self.desk.settle(batch, {}, ModeratorDown("the call was broken off"), monotonic())
+                self.desk.settle(batch, {}, ModeratorDown(CUT_SHORT), monotonic())
                 self._nudge()
             raise
         found = self._traffic.keep(batch, heard)

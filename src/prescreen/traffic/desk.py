@@ -18,6 +18,8 @@ from prescreen.model import Image, Item, Verdict
 _LARGEST_CALL: Final = 32_000  # characters; OpenAI publishes no limit
 _WORTHWHILE: Final = 0.05  # seconds: with less time left nobody starts over
 
+CUT_SHORT: Final = "the call was cut short"
+
 Known = dict[int, Verdict]
 
 
@@ -105,9 +107,14 @@ class Desk:
             self._lanes[waiter] = lane
 
     def leave(self, waiter: Waiter) -> None:
-        """Wait no longer. What nobody else waits for is not asked any more; a call that is out goes on."""
+        """Wait no longer. What nobody else waits for is not asked any more; a call that is out goes on.
+
+        Nobody joins that call later: it may be a stalled one that its only waiter gave up.
+        """
         for ticket in waiter.indexes:
             ticket.waiters.remove(waiter)
+            if not ticket.waiters:
+                self._forget(ticket)
         waiter.indexes.clear()
         lane = self._lanes.pop(waiter, None)
         if lane and (live := self._live(lane)):
