@@ -87,6 +87,8 @@ def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
         # A handler that takes any method reads this body and query, too.
         has_text = head.has_body or head.is_websocket or (head.query and any(rule.reads_query for rule in screening))
         return tuple(screening) if has_text else ()
+    if len(named) == 1:
+        return (named[0],)  # whether it fits to the letter or not
     return _winners(named, head) or tuple(named)
 
 

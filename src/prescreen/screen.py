@@ -223,14 +223,14 @@ class Screened:
     source: object
 
 
-def is_screened(mark: object, now: Screened) -> bool:
+def is_screened(mark: object, screen: Screen, rules: tuple[Rule, ...], head: Head, source: object) -> bool:
     """Whether the same screen has screened this very request, and nothing has come between."""
     return (
         isinstance(mark, Screened)
-        and mark.source is now.source
-        and mark.rules == now.rules
-        and mark.head == now.head
-        and mark.screen.settings == now.screen.settings
+        and mark.source is source
+        and mark.rules == rules
+        and mark.head == head
+        and mark.screen.settings == screen.settings
     )
 
 

@@ -70,18 +70,18 @@ class ModerationMiddleware:
             return self._call(unscreened() if self._is_off else None, environ, start_response)
         head = _head(environ, root, path)
         rules = choose(rules, head)
-        now = Screened(self.screen, rules, head, environ.get("wsgi.input"))
-        if not rules or is_screened(environ.get(SCREENED_KEY), now):
+        if not rules or is_screened(environ.get(SCREENED_KEY), self.screen, rules, head, environ.get("wsgi.input")):
             return self.app(environ, start_response)
         incoming = _Incoming(environ, head)
         decision = drive_sync(self.screen.request_flow(rules, head), partial(self._perform, incoming))
         if decision.is_rejected:
             return self._reject(decision, head, incoming, start_response)
-        incoming.hand_on(environ)
+        is_reframed = incoming.hand_on(environ)
         passage = Passage(decision.subject, decision)
         mark(environ, passage)
         # What a second middleware will find: the head as it is now, with its framing made plain.
-        environ[SCREENED_KEY] = Screened(self.screen, rules, _head(environ, root, path), environ.get("wsgi.input"))
+        head = _head(environ, root, path) if is_reframed else head
+        environ[SCREENED_KEY] = Screened(self.screen, rules, head, environ.get("wsgi.input"))
         return self._call(passage, environ, start_response)
 
     def _call(self, passage: Passage | None, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -149,19 +149,20 @@ class _Incoming:
         except OSError:
             pass  # the client is gone; the answer will find that out too
 
-    def hand_on(self, environ: Environ) -> None:
-        """Give the app what was screened; where nothing or only a part was read, what is there."""
+    def hand_on(self, environ: Environ) -> bool:
+        """Give the app what was screened; where nothing or only a part was read, what is there. Whether the head is another now."""
         if not self._is_complete:
             if self._size:
                 environ["wsgi.input"] = io.BufferedReader(_Chain(self._body.getvalue(), self._stream))
-            return
+            return False
         if self._start is not None and not self._stream.read(1):
             self._stream.seek(self._start)  # ends where the screened bytes end: as good as ours
         else:
             environ["wsgi.input"] = io.BytesIO(self._body.getvalue())
+        framing = (environ.get("CONTENT_LENGTH"), environ.pop("HTTP_TRANSFER_ENCODING", None))
         if self._size:
             environ["CONTENT_LENGTH"] = str(self._size)
-        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        return framing != (environ.get("CONTENT_LENGTH"), None)
 
     def _end(self) -> int | None:
         """Where to stop: a count of bytes, or None for the end of the stream (PEP 3333, `wsgi.input`)."""
