@@ -17,6 +17,7 @@ from anyio import move_on_after
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from prescreen.current import SCREENED_KEY, Passage, is_left_over, mark, passing, unscreened
+from prescreen.deadline import Late, within
 from prescreen.drive import drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
 from prescreen.match import choose
@@ -138,8 +139,8 @@ class ModerationMiddleware:
             return await send({"type": "websocket.close", "code": 1008})
         return await self._answer(decision, head, send, "websocket.http.response", [])
 
-    async def _perform(self, incoming: _Incoming, step: Step) -> Answer:
-        return await incoming.read(step) if isinstance(step, ReadBody) else await self.screen.perform(step)
+    def _perform(self, incoming: _Incoming, step: Step) -> Awaitable[Answer]:
+        return incoming.read(step) if isinstance(step, ReadBody) else self.screen.perform(step)
 
     async def _reject(self, scope: Scope, incoming: _Incoming, send: Send, decision: Decision) -> None:
         head = incoming.head
@@ -172,16 +173,19 @@ class _Incoming:
 
     async def read(self, step: ReadBody) -> bytes:
         """The whole body. Raises Oversize, Slow, Incomplete, ClientGone."""
-        with move_on_after(step.timeout) as scope:
-            while not self.is_complete:
-                self._body.write(await self._next())
-                if self._body.tell() > step.limit:
-                    raise Oversize(f"the body is over the limit of {step.limit} bytes")
-        if scope.cancelled_caught:
-            raise Slow(f"the body did not arrive within {step.timeout:g} seconds")
+        try:
+            await within(step.timeout, self._take(step.limit))
+        except Late:
+            raise Slow(f"the body did not arrive within {step.timeout:g} seconds") from None
         if self._declared not in (None, self._body.tell()):
             raise Incomplete(f"the body is {self._body.tell()} bytes long, not {self._declared} as declared")
         return self._body.getvalue()
+
+    async def _take(self, limit: int) -> None:
+        while not self.is_complete:
+            self._body.write(await self._next())
+            if self._body.tell() > limit:
+                raise Oversize(f"the body is over the limit of {limit} bytes")
 
     async def drain(self) -> bool:
         """Take in the rest, within bounds, so that the client gets to read our answer; whether all came."""

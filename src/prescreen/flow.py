@@ -268,12 +268,13 @@ class _Screening:
         )
 
     def _record(self, decision: Decision, *, is_unmatched: bool) -> Record:
+        images = sum(isinstance(item, Image) for item in self._asked)
         return Record(
             decision,
             self._plan.moderator,
             model=self._verdicts[0].model if self._verdicts else "",
-            texts=sum(isinstance(item, Text) for item in self._asked),
-            images=sum(isinstance(item, Image) for item in self._asked),
+            texts=len(self._asked) - images,
+            images=images,
             latency=self._latency,
             places=tuple(dict.fromkeys(self._place(reason.pointer) for reason in decision.reasons)),
             unmatched=is_unmatched,
