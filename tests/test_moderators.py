@@ -127,7 +127,7 @@ async def close(moderator: Any) -> None:
     if not isinstance(moderator, ServiceModerator):
         return
     if moderator._async_client is not None:
-        _, client = moderator._async_client.get((0, None))
+        _, client, _ = moderator._async_client.get((0, None, None))
         if client is not None:
             await client.close()
     if moderator._sync_client is not None:

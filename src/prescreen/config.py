@@ -19,6 +19,7 @@ from pydantic import Field as Setting
 
 from prescreen.document import Limits
 from prescreen.errors import ConfigError
+from prescreen.load import Breaker, Cache, Quota
 from prescreen.model import Action, Mode
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections
@@ -80,6 +81,26 @@ def _rejection(value: object) -> object:
     return _make(Rejections, value) if isinstance(value, Mapping) else value
 
 
+def _ladder(value: object) -> tuple[str, ...]:
+    """The rungs of `on_error`, in order: none of them twice, and at the end what happens without a verdict."""
+    if isinstance(value, str):
+        return (action(value).value,)
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(rung, str) for rung in value):
+        raise ConfigError("", f"{value!r} is neither 'reject', 'flag' or 'allow', nor a list that ends in one of them")
+    *others, last = map(str, value)
+    if last not in set(Action):
+        raise ConfigError(f"[{len(others)}]", f"a list ends in 'reject', 'flag' or 'allow', not in {last!r}")
+    for place, rung in enumerate(others):
+        if rung in set(Action) or rung in others[:place]:
+            raise ConfigError(f"[{place}]", f"{rung!r} can stand only at the end, or is there twice")
+    return (*others, last)
+
+
+def _switch(kind: type) -> BeforeValidator:
+    """True is `kind` as it comes, False is None."""
+    return BeforeValidator(lambda value: (kind() if value else None) if isinstance(value, bool) else value)
+
+
 class Settings(BaseModel):
     """Everything that a Screen is made of, validated and frozen.
 
@@ -93,6 +114,12 @@ class Settings(BaseModel):
     None for nothing. `store` is where strikes and lists are kept: "memory", "sqlite:FILE", "redis://…" or a Store;
     `on_store_error` what becomes of a request while it is down. `lists` says whether texts may be on lists of allowed
     and denied ones; None: where there are a secret and a store that others can reach.
+
+    `on_error` is what happens when the moderator fails: "reject", "flag" or "allow", or a list of what to try before, in
+    order: "stale" (an expired cached verdict), or another moderator. `cache` says how verdicts are kept, False: not at all.
+    `quota` is what the moderator may be asked in a minute, None for anything; `max_in_flight` calls are out at once, each
+    with up to `max_batch` texts. `breaker` says when a failing moderator is left alone, False: never. `max_screenings` may
+    be in progress or waiting in one process; more are answered with 429.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -111,7 +138,13 @@ class Settings(BaseModel):
     on_store_error: Annotated[Action, BeforeValidator(action)] = Action.ALLOW
     lists: bool | None = None
     mode: Annotated[Mode, BeforeValidator(_mode)] = Mode.ENFORCE
-    on_error: Annotated[Action, BeforeValidator(action)] = Action.REJECT
+    on_error: Annotated[tuple[str, ...], BeforeValidator(_ladder)] = (Action.REJECT.value,)
+    cache: Annotated[Annotated[InstanceOf[Cache], _made(Cache)] | None, _switch(Cache)] = Cache()
+    quota: Annotated[InstanceOf[Quota], _made(Quota)] | None = None
+    max_in_flight: Annotated[int, Setting(strict=True, ge=1)] = 6
+    max_batch: Annotated[int, Setting(strict=True, ge=1)] = 32
+    breaker: Annotated[Annotated[InstanceOf[Breaker], _made(Breaker)] | None, _switch(Breaker)] = Breaker()
+    max_screenings: Annotated[int, Setting(strict=True, ge=1)] = 1024
     deadline: Seconds = 2.0
     receive_timeout: Seconds = 30.0
     limits: Annotated[InstanceOf[Limits], _made(Limits)] = Limits()
@@ -184,4 +217,4 @@ def _dotted(location: Sequence[str | int]) -> str:
 
 
 def _join(key: str, inner: str) -> str:
-    return f"{key}.{inner}" if key and inner else key or inner
+    return f"{key}.{inner}" if key and inner and inner[0] != "[" else key + inner

@@ -144,6 +144,11 @@ class ModeratorError(PrescreenError):
         self.retry_after = retry_after if is_sane else None
         self.known = known or {}
 
+    def anew(self, known: Mapping[int, Verdict], speaker: str = "") -> ModeratorError:
+        """The same error about other items: one that several wait for is raised to each of them by itself."""
+        kind: type[ModeratorError] = next(each for each in type(self).__mro__ if each.__module__ == __name__)
+        return kind(f"{speaker}{self.problem}", retry_after=self.retry_after, known=known)
+
 
 class ModeratorTimeout(ModeratorError):
     """No verdict before the deadline."""

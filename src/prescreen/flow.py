@@ -8,7 +8,7 @@ decided here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar, cast
 
 from prescreen.document import Limits
 from prescreen.errors import ModeratorError, ModeratorRefused, Oversize, RequestError, StoreError
+from prescreen.load import STALE, Room
 from prescreen.memory import Memory
 from prescreen.model import (
     Action,
@@ -47,6 +48,8 @@ DENIED: Final = "denied"
 
 _SHARE: Final = 0.5  # of the time, for a question to the store before the moderator has its turn
 _GRACE: Final = 0.1  # seconds for a strike that is due when the deadline is over
+_PATIENCE: Final = 0.5  # of the time, for a moderator while there is another one to ask
+_TOO_MANY: Final = "more screenings are in progress than there is room for"
 _READINGS: Final = 4  # times what a request may send: as sent, folded, joined with blanks and without
 _SMALL: Final = 7 << 10  # bytes of texts in all their readings
 Flow = Generator[Step, Answer, T]
@@ -57,7 +60,8 @@ class Plan:
     """Everything that decides, compiled once and shared by all requests.
 
     `longest` is the most characters of one text that the moderator takes, None for any number. `find_subject`
-    and `strikes` are None where nobody asks who it was; `has_lists` says that texts may be on lists.
+    and `strikes` are None where nobody asks who it was; `has_lists` says that texts may be on lists. `rungs` are tried in
+    order when the moderator has failed, before `on_error` decides: "stale", or another moderator's name.
     """
 
     targets: Targets
@@ -73,6 +77,8 @@ class Plan:
     strikes: Strikes | None = None
     has_lists: bool = False
     on_store_error: Action = Action.ALLOW
+    rungs: Sequence[str] = ()
+    room: Room = field(default_factory=lambda: Room(1 << 30))
     asked: Memory[Sequence[Item]] = field(default_factory=partial(Memory, _SMALL), repr=False, compare=False)
 
 
@@ -118,6 +124,16 @@ class _Screening:
 
     def run(self, reading: Flow[Found]) -> Flow[Decision]:
         """From who sent it and what is in it to the decision, which is on record when it is returned."""
+        if not self._plan.room.enter():
+            decision = self._decision(Action.REJECT, Cause.OVERLOADED, problem=_TOO_MANY, retry_after=self._left)
+            yield Report(self._record(decision, is_unmatched=False))
+            return decision
+        try:
+            return (yield from self._screened(reading))
+        finally:
+            self._plan.room.leave()
+
+    def _screened(self, reading: Flow[Found]) -> Flow[Decision]:
         is_unmatched = False
         decision = yield from self._suspended()
         if decision is None:
@@ -182,16 +198,57 @@ class _Screening:
         return self._plan.asked.keep(found, asked, size_of(asked))
 
     def _moderated(self, items: Sequence[Item]) -> Flow[Decision]:
+        if not items:
+            return self._judged(items, ())
         started = perf_counter()
-        try:
-            if items:
-                self._verdicts = cast("Sequence[Verdict]", (yield Moderate(items, max(self._left, 0))))
-            return self._judged(items, self._verdicts)
-        except ModeratorError as error:
-            return self._unavailable(items, error)
-        finally:
-            self._latency = perf_counter() - started if items else 0.0
-            self._left -= self._latency
+        decision = yield from self._climbed(items, started + self._left)
+        self._latency = perf_counter() - started
+        self._left -= self._latency
+        return decision
+
+    def _climbed(self, items: Sequence[Item], end: float) -> Flow[Decision]:
+        """What the moderator says of the items; if it fails, what the rungs say in turn of those without a verdict."""
+        known: dict[int, Verdict] = {}
+        failure: ModeratorError | None = None
+        for rung, share in self._rungs():
+            missing = [index for index in range(len(items)) if index not in known]
+            timeout = max((end - perf_counter()) * share, 0)
+            try:
+                answer = yield Moderate([items[index] for index in missing], timeout, rung)
+            except ModeratorError as error:
+                known |= {missing[index]: verdict for index, verdict in error.known.items()}
+                failure = failure or error
+            else:
+                known |= zip(missing, cast("Sequence[Verdict]", answer), strict=True)
+            decision = self._known(items, known, failure, rung)
+            if decision is not None:
+                return decision
+        assert failure is not None
+        return self._unavailable(items, known, failure)
+
+    def _rungs(self) -> Iterator[tuple[str | None, float]]:
+        """Whom to ask in turn, and their share of the time that is then left."""
+        rungs = (None, *self._plan.rungs)
+        for place, rung in enumerate(rungs, start=1):
+            yield rung, _PATIENCE if any(later != STALE for later in rungs[place:]) else 1.0
+
+    def _known(
+        self, items: Sequence[Item], known: Mapping[int, Verdict], failure: ModeratorError | None, rung: str | None
+    ) -> Decision | None:
+        """The decision by the verdicts that there are; None where more of them are to be asked for.
+
+        What was judged and rejected stays rejected. What the moderator refuses to judge is the client's doing and no
+        outage: to let that pass would let anyone pass who attaches a broken image.
+        """
+        judged = sorted(known)
+        self._verdicts = [known[index] for index in judged]
+        decision = self._judged([items[index] for index in judged], self._verdicts)
+        if len(known) == len(items) or decision.action is Action.REJECT:
+            return replace(decision, rung=rung)
+        if rung is None and isinstance(failure, ModeratorRefused):
+            problem = f"{type(failure).__name__}: {failure.problem}"
+            return self._decision(Action.REJECT, Cause.REFUSED, reasons=decision.reasons, problem=problem)
+        return None
 
     def _struck(self, decision: Decision) -> Flow[Decision]:
         """The decision, held against its subject where it is a strike."""
@@ -236,22 +293,17 @@ class _Screening:
         action = self._plan.policy.conclude(reasons)
         return self._decision(action, Cause.FLAGGED if reasons else Cause.CLEAN, reasons=reasons)
 
-    def _unavailable(self, items: Sequence[Item], error: ModeratorError) -> Decision:
-        """What becomes of a request whose moderator failed.
-
-        What it did judge and reject stays rejected. What it refuses to judge is the client's doing and no
-        outage: to let that pass would let anyone pass who attaches a broken image.
-        """
-        judged = self._judged([items[index] for index in error.known], list(error.known.values()))
-        if judged.action is Action.REJECT:
-            return judged
-        is_refused = isinstance(error, ModeratorRefused)
+    def _unavailable(self, items: Sequence[Item], known: Mapping[int, Verdict], error: ModeratorError) -> Decision:
+        """What becomes of a request that nobody could judge, or not all of it."""
+        reasons = self._plan.policy.reasons([items[index] for index in sorted(known)], self._verdicts)
+        action = strictest((self._plan.on_error, self._plan.policy.conclude(reasons)))
         return self._decision(
-            Action.REJECT if is_refused else strictest((self._plan.on_error, judged.action)),
-            Cause.REFUSED if is_refused else Cause.UNAVAILABLE,
-            reasons=judged.reasons,
+            action,
+            Cause.UNAVAILABLE,
+            reasons=reasons,
             problem=f"{type(error).__name__}: {error.problem}",
             retry_after=error.retry_after,
+            rung=self._plan.on_error.value,
         )
 
     def _decision(self, action: Action, cause: Cause, **facts: Any) -> Decision:

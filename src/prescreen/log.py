@@ -12,13 +12,15 @@ from typing import Final
 from prescreen.model import Cause, Record
 from prescreen.units import spelled
 
+_FAILURES: Final = (Cause.UNAVAILABLE, Cause.OVERLOADED)
+
 logger: Final = logging.getLogger("prescreen")
 
 
 def log_decision(record: Record) -> None:
     """INFO, or WARNING where the moderator or the store failed or a request passed without being judged."""
     decision = record.decision
-    is_notable = decision.degraded or decision.cause is Cause.UNAVAILABLE or record.store_problem is not None
+    is_notable = decision.degraded or decision.rung or decision.cause in _FAILURES or record.store_problem is not None
     level = logging.WARNING if is_notable else logging.INFO
     if logger.isEnabledFor(level):
         logger.log(level, "%s", _sentence(record), extra={"prescreen": event(record)})
@@ -38,6 +40,7 @@ def event(record: Record) -> dict[str, object]:
         "places": list(record.places),
         "problem": decision.problem,
         "degraded": decision.degraded,
+        "rung": decision.rung,
         "unmatched": record.unmatched,
         "subject": decision.subject,
         "strikes": decision.standing.strikes if decision.standing else None,
@@ -60,6 +63,8 @@ def _sentence(record: Record) -> str:
         said += f": {', '.join(decision.categories)} at {', '.join(record.places) or 'the text'}"
     elif decision.cause is not Cause.CLEAN:
         said += f": {decision.cause.value}, {decision.problem}"
+    if decision.rung:
+        said += f" (by on_error: {decision.rung})"
     if record.unmatched:
         said += " (nothing at the rule's places)"
     if decision.standing and decision.standing.suspended_for and decision.cause is Cause.FLAGGED:

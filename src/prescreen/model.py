@@ -53,6 +53,7 @@ class Cause(StrEnum):
     REFUSED = "refused"
     SUSPENDED = "suspended"
     UNAVAILABLE = "unavailable"
+    OVERLOADED = "overloaded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,8 @@ class Decision:
     `action` is what the policy says; in `Mode.MONITOR` it has no effect, so ask `is_rejected`.
     `rule` is the rule's `match`, None for a `Screen.check`. `problem` says what was wrong with a
     request that could not be screened, or names the moderator's error. `retry_after` is in seconds.
+    `rung` is None where the moderator itself has judged, or nobody was to; else the rung of `on_error` that
+    the decision came by: "stale", another moderator's name, or "reject", "flag" or "allow" where none had a verdict.
     `subject` is the keyed hash of the end user, None for an anonymous one; `standing` how they stand after
     this, None where no strikes are kept or nothing was held against them.
     """
@@ -190,6 +193,7 @@ class Decision:
     mode: Mode = Mode.ENFORCE
     problem: str | None = None
     retry_after: float | None = None
+    rung: str | None = None
     subject: str | None = None
     standing: Standing | None = None
 
@@ -200,13 +204,18 @@ class Decision:
 
     @property
     def degraded(self) -> bool:
-        """Whether the request passed although no moderator judged it."""
-        return self.cause not in (Cause.CLEAN, Cause.FLAGGED) and not self.is_rejected
+        """Whether the request passed although the moderator did not judge it: nobody did, or a rung of `on_error`."""
+        return not self.is_rejected and not (self.is_judged and self.rung is None)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether there are verdicts that the decision rests on."""
+        return self.cause in (Cause.CLEAN, Cause.FLAGGED)
 
     @property
     def has_passed(self) -> bool:
         """Whether it was judged and let through: what a guarded client asks before it calls the model."""
-        return not self.is_rejected and (self.mode is Mode.MONITOR or not self.degraded)
+        return not self.is_rejected and (self.mode is Mode.MONITOR or self.is_judged)
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ class People:
 
     def __init__(self, settings: Settings) -> None:
         self.keys: Final = _keys(settings)
+        self.secret: Final = self.keys.secret if self.keys else None
         self.find_subject: Final = _subjects(settings, self.keys)
         self._strikes: Final[Strikes | None] = settings.strikes
         if settings.strikes is not None and self.find_subject is None:

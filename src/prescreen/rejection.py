@@ -84,7 +84,7 @@ class Rejections:
         headers = {"content-type": media_type, "content-length": str(len(body)), **_HEADERS, **self.headers}
         if self.format == "negotiate":
             headers["vary"] = "accept"
-        if decision.cause in (Cause.UNAVAILABLE, Cause.SUSPENDED):
+        if decision.cause in (Cause.UNAVAILABLE, Cause.SUSPENDED, Cause.OVERLOADED):
             headers["retry-after"] = str(_whole_seconds(decision.retry_after))
         return Rejection(answer.status, headers, body)
 

@@ -15,11 +15,11 @@ from prescreen.drive import drive, drive_sync
 from prescreen.errors import ConfigError, raised_at
 from prescreen.flow import DENIED, Flow, Plan, screen_items, screen_request
 from prescreen.fold import prepare
+from prescreen.load import STALE, Breaker, Cache, Quota, Room
 from prescreen.log import log_decision
 from prescreen.match import RuleSet
 from prescreen.model import Action, ActionName, Decision, Head, Image, Item, Mode, ModeName, Rejection, Subject, Text
-from prescreen.moderators import BUILT_IN, AnyModerator, Bound, bind, build
-from prescreen.moderators.call import moderate, moderate_sync
+from prescreen.moderators import AnyModerator
 from prescreen.people import People
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections, is_token
@@ -29,6 +29,7 @@ from prescreen.stores import Store
 from prescreen.strikes import Strikes
 from prescreen.target import Targets
 from prescreen.threads import workers
+from prescreen.traffic.making import chosen, traffics
 from prescreen.watch import Watch
 
 if TYPE_CHECKING:
@@ -48,7 +49,13 @@ class ScreenOptions(TypedDict, total=False):
     policy: Policy
     rejection: Rejections | Callable[[Decision], Rejection]
     mode: Mode | ModeName
-    on_error: Action | ActionName
+    on_error: Action | ActionName | Sequence[str]
+    cache: Cache | Mapping[str, Any] | bool
+    quota: Quota | Mapping[str, int] | None
+    max_in_flight: int
+    max_batch: int
+    breaker: Breaker | Mapping[str, Any] | bool
+    max_screenings: int
     deadline: float | str
     receive_timeout: float | str
     limits: Limits | Mapping[str, int | str]
@@ -73,11 +80,12 @@ class Screen:
         prepare()
         try:
             self.settings: Final[Settings] = _settings(config, options)
-            self.moderator: Final = _moderator(self.settings)
+            self.moderator: Final = chosen(self.settings)
             if self.moderator.categories is not None:
                 self.settings.policy.check_categories(self.moderator.categories)
             self.rules: Final = self._active_rules()
             self.people: Final = self._people()
+            self.traffic: Final = traffics(self.settings, self.moderator, self.people.secret)
             self.plan: Final = self._plan()
             self._watch: Final = Watch(self.rules.rules, has_subjects=bool(self.settings.subject))
             self._reject: Final = _rejecter(self.settings.rejection)
@@ -146,7 +154,8 @@ class Screen:
     async def perform(self, step: Step) -> Answer:
         """Perform any step but ReadBody, awaiting."""
         if isinstance(step, Moderate):
-            return await moderate(self.moderator, step)
+            traffic = self.traffic[step.rung]
+            return await (traffic.stale(step) if step.rung == STALE else traffic.moderate(step))
         if isinstance(step, Recall | AddStrike | LookUp):
             return await self.people.perform(step)
         if isinstance(step, Work) and step.size > _LARGE:
@@ -158,7 +167,8 @@ class Screen:
     def perform_sync(self, step: Step) -> Answer:
         """Perform any step but ReadBody, blocking."""
         if isinstance(step, Moderate):
-            return moderate_sync(self.moderator, step)
+            traffic = self.traffic[step.rung]
+            return traffic.stale_sync(step) if step.rung == STALE else traffic.moderate_sync(step)
         if isinstance(step, Recall | AddStrike | LookUp):
             return self.people.perform_sync(step)
         return self._done(step)
@@ -189,11 +199,13 @@ class Screen:
             policy=found.policy,
             limits=found.limits,
             mode=found.mode,
-            on_error=found.on_error,
+            on_error=Action(found.on_error[-1]),
+            rungs=found.on_error[:-1],
+            room=Room(found.max_screenings),
             deadline=found.deadline,
             receive_timeout=found.receive_timeout,
             moderator=self.moderator.name,
-            longest=self.moderator.max_characters,
+            longest=min(filter(None, (each.bound.max_characters for each in self.traffic.values())), default=None),
             find_subject=self.people.find_subject,
             strikes=found.strikes,
             has_lists=self.people.lists is not None,
@@ -238,14 +250,6 @@ def _settings(config: str | Path | None, options: ScreenOptions) -> Settings:
     from prescreen.config import load, settings  # pydantic takes its time to import
 
     return load(config, **options) if config else settings(**options)
-
-
-def _moderator(settings: Settings) -> Bound:
-    for name in settings.moderators:
-        if name not in BUILT_IN and name != settings.moderator:
-            raise ConfigError(f"moderators.{name}", f"there is no moderator {name!r}; there are {', '.join(BUILT_IN)}")
-    chosen = settings.moderator
-    return bind(build(chosen, settings.moderators.get(chosen, {})) if isinstance(chosen, str) else chosen)
 
 
 def _fault(rejection: object) -> str | None:

@@ -24,11 +24,13 @@ class ReadBody:
 class Moderate:
     """Judge every item within `timeout` seconds. Answer: as many Verdicts, in the same order.
 
-    Throws ModeratorError.
+    `rung` is whom to ask: None the moderator, "stale" what it once said, else another moderator's name. Throws
+    ModeratorError.
     """
 
     items: Sequence[Item]
     timeout: float
+    rung: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,8 @@ class Strikes:
 
     def weight(self, decision: Decision) -> float:
         """What a decision weighs; 0 for one that is no strike."""
-        if decision.cause is not Cause.FLAGGED or decision.mode is not Mode.ENFORCE:
+        is_degraded = decision.rung is not None
+        if decision.cause is not Cause.FLAGGED or decision.mode is not Mode.ENFORCE or is_degraded:
             return 0
         held = [each.category for each in decision.reasons if each.action is Action.REJECT]
         if any(map(is_self_harm, held)):

@@ -125,4 +125,11 @@ EXPLANATIONS: Final = {
         "moderation_unavailable",
         "api_error",
     ),
+    Cause.OVERLOADED: Explanation(
+        429,
+        "There are too many messages right now",
+        "Messages are checked before they are processed, and too many are waiting. Please try again in a moment.",
+        "rate_limit_exceeded",
+        "rate_limit_error",
+    ),
 }

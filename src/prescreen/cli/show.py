@@ -30,7 +30,7 @@ def configuration(screen: Screen) -> dict[str, Any]:
         "moderator": screen.moderator.name,
         "mode": found.mode.value,
         "deadline_seconds": found.deadline,
-        "on_error": found.on_error.value,
+        "on_error": list(found.on_error),
         "subject": [each if isinstance(each, str) else repr(each) for each in found.subject],
         "strikes": _strikes(found.strikes),
         "store": type(screen.people.store).__name__ if screen.people.store else None,

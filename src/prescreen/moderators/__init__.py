@@ -9,6 +9,9 @@ have
   as they come in. What is in it when the time is up, or when another item fails, still counts;
 - a parameter `timeout` of `moderate`: the seconds that are left. Nobody has to keep to it, the time is watched anyway;
 - `max_characters`, the longest text that it takes: a longer one comes in overlapping pieces, and the worst counts;
+- `identity`, a text that says everything on which its verdict on a text depends (its model, its options): then verdicts are
+  cached, identical texts share a call, and the texts of several requests may come in one;
+- `max_batch`, the most texts that it takes in one call then;
 - `name`, for logs, and `categories`, the wire names it can report, against which the policy is
   checked at start-up. Without `categories` any name goes.
 
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pkgutil import resolve_name
@@ -94,7 +97,8 @@ class Bound:
 
     `call` takes the items, and `known` and `timeout` by name; `is_async` says whether it gives an awaitable without
     having done the work yet. `call_sync` takes the items, the seconds left, and `known` by name; None where there is
-    only `call`.
+    only `call`. `identity` is None for a moderator that is to be called for each screening by itself.
+    `source` is the moderator itself.
     """
 
     name: str
@@ -103,6 +107,9 @@ class Bound:
     call_sync: Callable[..., Sequence[Verdict]] | None = None
     categories: Collection[str] | None = None
     max_characters: int | None = None
+    identity: str | None = field(default=None, repr=False)
+    max_batch: int | None = None
+    source: object = field(default=None, repr=False)
 
 
 def build(name: str, options: Mapping[str, object]) -> AnyModerator:
@@ -142,7 +149,23 @@ def bind(moderator: AnyModerator) -> Bound:
         call_sync=_offering(call_sync, ("known",), (), 1.0) if call_sync is not None else None,
         categories=getattr(moderator, "categories", None),
         max_characters=_longest(getattr(moderator, "max_characters", None)),
+        identity=_identity(getattr(moderator, "identity", None)),
+        max_batch=_count("max_batch", getattr(moderator, "max_batch", None)),
+        source=moderator,
     )
+
+
+def _identity(value: object) -> str | None:
+    """A moderator's `identity`. Raises ConfigError."""
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise ConfigError("moderator", f"identity = {value!r} is no text that says what its verdicts depend on")
+
+
+def _count(name: str, value: object) -> int | None:
+    if value is None or (type(value) is int and value >= 1):
+        return value
+    raise ConfigError("moderator", f"{name} = {value!r} is no number of at least 1")
 
 
 def _longest(value: object) -> int | None:

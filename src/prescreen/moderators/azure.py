@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prescreen.errors import BadVerdict, ConfigError, ModeratorRefused
 from prescreen.model import Item, Text, Verdict
 from prescreen.moderators import options
-from prescreen.moderators.service import Call, ServiceModerator, elsewhere, sendable
+from prescreen.moderators.service import Call, ServiceModerator, sendable
+from prescreen.moderators.transport import elsewhere
 
 CATEGORIES: Final = frozenset({"Hate", "SelfHarm", "Sexual", "Violence"})
 BLOCKLIST: Final = "blocklist"
@@ -52,6 +53,7 @@ class AzureModerator(ServiceModerator):
     """
 
     name = "azure"
+    max_batch = 1
     model = f"contentsafety-{_VERSION}"
 
     def __init__(
@@ -79,6 +81,10 @@ class AzureModerator(ServiceModerator):
         address = options.address(endpoint, "CONTENT_SAFETY_ENDPOINT", option="endpoint")
         headers = elsewhere({"Ocp-Apim-Subscription-Key": key})
         super().__init__(f"{address}/contentsafety", headers, {"api-version": _VERSION})
+
+    @property
+    def _variant(self) -> str:
+        return f"{self._flag_at} {self._asked}"
 
     def calls(self, items: Sequence[Item]) -> Iterator[Call]:
         """One about each item."""

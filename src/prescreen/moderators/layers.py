@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import ClassVar, Final
 
-from prescreen import errors
 from prescreen.errors import ConfigError, ModeratorError, ModeratorRefused, ModeratorTimeout
 from prescreen.model import Item, Verdict
 from prescreen.moderators import AnyModerator, Bound, bind, build, sound
@@ -65,6 +65,15 @@ class Layer(ABC):
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
+
+    def over(self, wrap: Callable[[Bound], Bound]) -> Layer:
+        """The same layer, of the members that `wrap` makes of its own; layers inside it likewise."""
+        found = copy(self)
+        found._members = tuple(  # noqa: SLF001  # a copy of our own
+            bind(member.source.over(wrap)) if isinstance(member.source, Layer) else wrap(member)
+            for member in self._members
+        )
+        return found
 
     async def moderate(
         self,
@@ -119,10 +128,7 @@ class Layer(ABC):
         failed = self._failed(opinions)
         error = failed.error
         assert error is not None
-        # Made anew: a member's error speaks of the member's items, and may be raised more than once.
-        kind = next(each for each in type(error).__mro__ if each.__module__ == errors.__name__)
-        problem = f"{failed.member.name}: {error.problem}"
-        raise kind(problem, retry_after=error.retry_after, known=standing) from error
+        raise error.anew(standing, f"{failed.member.name}: ") from error
 
 
 class AnyOf(Layer):

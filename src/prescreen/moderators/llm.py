@@ -14,7 +14,8 @@ from prescreen.model import Image, Item, Text, Verdict
 from prescreen.moderators import options
 from prescreen.moderators.judges import Reading, judge_of
 from prescreen.moderators.openai import OPENAI
-from prescreen.moderators.service import Call, ServiceModerator, elsewhere, sendable
+from prescreen.moderators.service import Call, ServiceModerator, sendable
+from prescreen.moderators.transport import elsewhere
 
 _OURS: Final = frozenset({"model", "messages", "stream", "n"})
 
@@ -56,6 +57,7 @@ class LLMModerator(ServiceModerator):
     """
 
     name = "llm"
+    max_batch = 1
 
     def __init__(
         self,
@@ -87,6 +89,10 @@ class LLMModerator(ServiceModerator):
         address = options.address(base_url, "OPENAI_BASE_URL", OPENAI)
         headers = {"Authorization": f"Bearer {key}" if key else None}
         super().__init__(address, headers if address == OPENAI else elsewhere(headers))
+
+    @property
+    def _variant(self) -> str:
+        return f"{self._judge!r} {self._asked}"
 
     def calls(self, items: Sequence[Item]) -> Iterator[Call]:
         """One about each text."""

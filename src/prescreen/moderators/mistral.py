@@ -9,7 +9,8 @@ from prescreen.errors import ModeratorRefused
 from prescreen.model import Image, Item
 from prescreen.moderators import options
 from prescreen.moderators.moderations import text_calls
-from prescreen.moderators.service import Call, ServiceModerator, elsewhere
+from prescreen.moderators.service import Call, ServiceModerator
+from prescreen.moderators.transport import elsewhere
 
 CATEGORIES: Final = frozenset(
     {

@@ -6,24 +6,30 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from prescreen.errors import ConfigError
 from prescreen.stores import check
 from prescreen.stores.forks import lock_over_forks
 
+_OVERHEAD: Final = 250  # bytes of an entry beside its key and value (measured on CPython 3.11)
+
 
 class MemoryStore:
-    """Up to `entries` entries, whatever their time to live: those least recently used give way to new ones.
+    """Up to `entries` entries and `size` bytes (None for any number), whatever their time to live.
+
+    Those least recently used give way to new ones.
 
     After fork() parent and child go on with copies of their own. Raises ConfigError.
     """
 
     is_local = True
 
-    def __init__(self, entries: int = 100_000) -> None:
+    def __init__(self, entries: int = 100_000, size: int | None = None) -> None:
         if type(entries) is not int or entries < 1:
             raise ConfigError("entries", f"{entries!r} is no number of at least 1")
-        self._entries = entries
+        self._entries, self._most = entries, math.inf if size is None else size
+        self._size = 0
         self._kept: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # value and end, by key; the next to go first
         self._lock = lock_over_forks()
 
@@ -50,7 +56,7 @@ class MemoryStore:
             if self._held(key) != old:
                 return False
             if new is None:
-                self._kept.pop(key, None)
+                self._drop(key)
             else:
                 self._keep(key, new, ttl)
             return True
@@ -69,13 +75,19 @@ class MemoryStore:
     def _held(self, key: str) -> bytes | None:
         value, end = self._kept.get(key, (None, 0.0))
         if value is None or end <= time.monotonic():
-            self._kept.pop(key, None)
+            self._drop(key)
             return None
         self._kept.move_to_end(key)
         return value
 
     def _keep(self, key: str, value: bytes, ttl: float | None) -> None:
+        self._drop(key)
         self._kept[key] = value, math.inf if ttl is None else time.monotonic() + ttl
-        self._kept.move_to_end(key)
-        if len(self._kept) > self._entries:
-            self._kept.popitem(last=False)
+        self._size += _OVERHEAD + len(key) + len(value)
+        while len(self._kept) > self._entries or self._size > self._most:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: str) -> None:
+        value, _ = self._kept.pop(key, (None, 0.0))
+        if value is not None:
+            self._size -= _OVERHEAD + len(key) + len(value)

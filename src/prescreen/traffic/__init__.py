@@ -1,0 +1,286 @@
+"""Between a screen and a moderator: what is known is not asked, and what is asked goes together, if at all.
+
+A moderator with an `identity` gets all of it; another one is called for each screening by itself, behind the same
+quota and circuit breaker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from prescreen.errors import ModeratorDown, ModeratorError, ModeratorTimeout
+from prescreen.load import tokens
+from prescreen.model import Item, Verdict
+from prescreen.moderators import Bound
+from prescreen.moderators.call import moderate, moderate_sync
+from prescreen.steps import Moderate
+from prescreen.stores.forks import lock_over_forks
+from prescreen.threads import limiter
+from prescreen.traffic.awaiting import AwaitingDesk
+from prescreen.traffic.blocking import BlockingDesk
+from prescreen.traffic.breaker import Circuit
+from prescreen.traffic.bucket import Bucket
+from prescreen.traffic.cache import VerdictCache
+from prescreen.traffic.desk import Desk, Known, Ticket
+
+if TYPE_CHECKING:
+    from anyio.lowlevel import RunVar
+
+T = TypeVar("T")
+Keys = Mapping[int, str | None]
+
+_KEEPS_NONE: Final = "no verdict on it is kept"
+_THREADS: Final = 40  # per event loop, for a shared store
+_SHARED_SECONDS: Final = 0.25  # for a question to the shared store; without an answer the moderator is asked
+
+
+@dataclass(slots=True)
+class Heard:
+    """What came of one call: verdicts by index, and what went wrong with the others."""
+
+    known: Mapping[int, Verdict] = field(default_factory=dict)
+    error: ModeratorError | None = None
+
+
+class Traffic:
+    """One moderator, with everything that spares it and that spares the app its failures.
+
+    `cache` is None for a moderator without an identity; `circuit` None for no circuit breaker.
+    """
+
+    def __init__(
+        self,
+        bound: Bound,
+        cache: VerdictCache | None,
+        bucket: Bucket,
+        circuit: Circuit | None,
+        *,
+        max_in_flight: int,
+        max_batch: int,
+    ) -> None:
+        self.bound: Final = bound
+        self.circuit: Final = circuit
+        self._cache, self._bucket = cache, bucket
+        self._slots, self._most = max_in_flight, min(max_batch, bound.max_batch or max_batch)
+        self._awaiting: RunVar[AwaitingDesk] | None = None
+        self._blocking: tuple[int, BlockingDesk] | None = None
+
+    # What the screen calls.
+
+    @property
+    def keeps(self) -> bool:
+        """Whether verdicts are kept."""
+        return self._cache is not None and self._cache.is_on
+
+    async def moderate(self, step: Moderate, known: Known | None = None) -> Sequence[Verdict]:
+        """One verdict for each item within the step's timeout. Raises ModeratorError; `known` is filled in any case."""
+        known = {} if known is None else known
+        if self._cache is None:
+            return await self._alone(step, known)
+        keys = [self._cache.key(item) for item in step.items]
+        known |= self._cache.find(keys)
+        if len(known) < len(keys):
+            await self._fill(self._cache, step, dict(enumerate(keys)), known)
+        return [known[index] for index in range(len(keys))]
+
+    def moderate_sync(self, step: Moderate, known: Known | None = None) -> Sequence[Verdict]:
+        """The same, blocking."""
+        known = {} if known is None else known
+        if self._cache is None:
+            return self._alone_sync(step, known)
+        keys = [self._cache.key(item) for item in step.items]
+        known |= self._cache.find(keys)
+        if len(known) < len(keys):
+            self._fill_sync(self._cache, step, dict(enumerate(keys)), known)
+        return [known[index] for index in range(len(keys))]
+
+    async def stale(self, step: Moderate) -> Sequence[Verdict]:
+        """Verdicts as they are or once were, whatever their age. Raises ModeratorError, with those, where one is missing."""
+        if self._cache is None:
+            raise ModeratorDown(_KEEPS_NONE)
+        keys = dict(enumerate(map(self._cache.key, step.items)))
+        known = self._cache.find(list(keys.values()), is_stale=True)
+        if self._cache.is_shared:
+            known |= await self._recall(self._cache, _missing(keys, known), step.timeout, is_stale=True)
+        return _all(known, len(keys), ModeratorDown(_KEEPS_NONE))
+
+    def stale_sync(self, step: Moderate) -> Sequence[Verdict]:
+        """The same, blocking."""
+        if self._cache is None:
+            raise ModeratorDown(_KEEPS_NONE)
+        keys = dict(enumerate(map(self._cache.key, step.items)))
+        known = self._cache.find(list(keys.values()), is_stale=True)
+        known |= self._cache.find_shared(_missing(keys, known), is_stale=True)
+        return _all(known, len(keys), ModeratorDown(_KEEPS_NONE))
+
+    # As a moderator is called, for the layers.
+
+    async def call(self, items: Sequence[Item], known: Known, timeout: float) -> Sequence[Verdict]:  # noqa: ASYNC109  # a moderator's parameter
+        """See `moderate`."""
+        return await self.moderate(Moderate(items, timeout), known)
+
+    def call_sync(self, items: Sequence[Item], timeout: float, known: Known) -> Sequence[Verdict]:
+        """See `moderate`."""
+        return self.moderate_sync(Moderate(items, timeout), known)
+
+    # What the desks call.
+
+    async def take(self, costs: Sequence[int]) -> tuple[int, float]:
+        """How many of the texts of these costs may go now, and where none may, the seconds to wait."""
+        if not self._bucket.is_shared:
+            return self._bucket.take(costs)
+        return await _in_thread(self._bucket.take, costs)
+
+    def take_sync(self, costs: Sequence[int]) -> tuple[int, float]:
+        """The same, blocking."""
+        return self._bucket.take(costs)
+
+    async def ask(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Heard:  # noqa: ASYNC109  # it bounds the call itself
+        """Call the moderator. `known` is filled as verdicts come in, for who is cut short."""
+        try:
+            with self._calling():
+                verdicts = await moderate(self.bound, Moderate(items, max(timeout, 0)), known)
+            return self._heard(Heard(dict(enumerate(verdicts))))
+        except ModeratorError as error:
+            return self._heard(Heard(error.known, error))
+
+    def ask_sync(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Heard:
+        """The same, blocking."""
+        try:
+            with self._calling():
+                verdicts = moderate_sync(self.bound, Moderate(items, max(timeout, 0)), known)
+            return self._heard(Heard(dict(enumerate(verdicts))))
+        except ModeratorError as error:
+            return self._heard(Heard(error.known, error))
+
+    def keep(self, batch: Sequence[Ticket], heard: Heard) -> Mapping[str, Verdict]:
+        """Keep what was heard; the verdicts by their key, for others to have as well."""
+        assert self._cache is not None
+        found = {key: verdict for index, verdict in heard.known.items() if (key := batch[index].key) is not None}
+        self._cache.keep(found)
+        return found
+
+    async def share(self, found: Mapping[str, Verdict]) -> None:
+        """Give the verdicts to all processes; late, if need be."""
+        if found and self._cache is not None and self._cache.is_shared:
+            await _in_thread(self._cache.keep_shared, found)
+
+    def share_sync(self, found: Mapping[str, Verdict], deadline: float) -> None:
+        """The same, blocking; not when there is no time left for it."""
+        if self._cache is not None and deadline - monotonic() > _SHARED_SECONDS:
+            self._cache.keep_shared(found)
+
+    async def _fill(self, cache: VerdictCache, step: Moderate, keys: Keys, known: Known) -> None:
+        deadline = monotonic() + step.timeout
+        if cache.is_shared:
+            known |= await self._recall(cache, _missing(keys, known), step.timeout)
+        if missing := _missing(keys, known):
+            self._refuse(step.timeout, known)
+            error = await self._await_desk().wait({at: step.items[at] for at in missing}, missing, known, deadline)
+            _all(known, len(keys), error or _late(step))
+
+    def _fill_sync(self, cache: VerdictCache, step: Moderate, keys: Keys, known: Known) -> None:
+        deadline = monotonic() + step.timeout
+        known |= cache.find_shared(_missing(keys, known))
+        if missing := _missing(keys, known):
+            self._refuse(step.timeout, known)
+            error = self._block_desk().wait({at: step.items[at] for at in missing}, missing, known, deadline)
+            _all(known, len(keys), error or _late(step))
+
+    async def _recall(self, cache: VerdictCache, keys: Keys, timeout: float, *, is_stale: bool = False) -> Known:  # noqa: ASYNC109  # as above
+        from anyio import move_on_after
+
+        with move_on_after(min(timeout, _SHARED_SECONDS)):
+            return await _in_thread(partial(cache.find_shared, keys, is_stale=is_stale))
+        return {}
+
+    async def _alone(self, step: Moderate, known: Known) -> Sequence[Verdict]:
+        from anyio import sleep
+
+        deadline = monotonic() + step.timeout
+        self._refuse(step.timeout, {})
+        cost = [sum(map(tokens, step.items))]
+        while not (taken := await self.take(cost))[0]:
+            if (left := deadline - monotonic()) <= 0:
+                raise _late(step)
+            await sleep(min(taken[1], left))
+        heard = await self.ask(step.items, deadline - monotonic(), known)
+        return _all(heard.known, len(step.items), heard.error)
+
+    def _alone_sync(self, step: Moderate, known: Known) -> Sequence[Verdict]:
+        deadline = monotonic() + step.timeout
+        self._refuse(step.timeout, {})
+        cost = [sum(map(tokens, step.items))]
+        while not (taken := self.take_sync(cost))[0]:
+            if (left := deadline - monotonic()) <= 0:
+                raise _late(step)
+            sleep(min(taken[1], left))
+        heard = self.ask_sync(step.items, deadline - monotonic(), known)
+        return _all(heard.known, len(step.items), heard.error)
+
+    def _calling(self) -> AbstractContextManager[None]:
+        return self.circuit.calling() if self.circuit else nullcontext()
+
+    def _heard(self, heard: Heard) -> Heard:
+        self._bucket.heard(heard.error)
+        return heard
+
+    def _refuse(self, timeout: float, known: Known) -> None:
+        """Raise ModeratorError where there is no use in waiting."""
+        try:
+            if self.circuit is not None:
+                self.circuit.refuse_if_open()
+            self._bucket.refuse_if_paused(timeout)
+        except ModeratorError as error:
+            error.known = known
+            raise
+
+    def _await_desk(self) -> AwaitingDesk:
+        from anyio.lowlevel import RunVar
+
+        if self._awaiting is None:
+            self._awaiting = RunVar("prescreen.desk")
+        desk = self._awaiting.get(None)
+        if desk is None:
+            self._awaiting.set(desk := AwaitingDesk(self, Desk(self._slots, self._most)))
+        return desk
+
+    def _block_desk(self) -> BlockingDesk:
+        # After fork() there is another one: whoever waited at this one is no thread of the child's.
+        with _making:
+            pid, desk = self._blocking or (0, None)
+            if desk is None or pid != os.getpid():
+                desk = BlockingDesk(self, Desk(self._slots, self._most))
+                self._blocking = (os.getpid(), desk)
+        return desk
+
+
+_making: Final = lock_over_forks()
+
+
+def _missing(keys: Keys, known: Known) -> dict[int, str | None]:
+    return {index: key for index, key in keys.items() if index not in known}
+
+
+def _late(step: Moderate) -> ModeratorTimeout:
+    return ModeratorTimeout(f"no verdict within {step.timeout:.3g} s")
+
+
+def _all(known: Mapping[int, Verdict], count: int, error: ModeratorError | None) -> list[Verdict]:
+    """Every verdict, in order. Raises the error, with those that are there, where one is missing."""
+    if len(known) < count:
+        assert error is not None
+        raise error.anew(known) from error
+    return [known[index] for index in range(count)]
+
+
+async def _in_thread(call: Callable[..., T], *arguments: object) -> T:
+    from anyio import to_thread
+
+    return await to_thread.run_sync(call, *arguments, abandon_on_cancel=True, limiter=limiter("verdicts", _THREADS))

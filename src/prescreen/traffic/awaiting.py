@@ -1,0 +1,97 @@
+"""A desk for one event loop: calls are made in tasks of their own, so that no screening's end ends another's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Context
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from prescreen.errors import ModeratorError
+from prescreen.model import Item
+from prescreen.traffic.desk import Desk, Known, Ticket, Waiter
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from prescreen.traffic import Traffic
+
+_LONGEST_NAP: Final = 0.5  # seconds; in between somebody may have left
+
+
+class AwaitingDesk:
+    """Where the screenings of one event loop wait for verdicts."""
+
+    def __init__(self, traffic: Traffic, desk: Desk) -> None:
+        self._traffic, self.desk = traffic, desk
+        self._is_gate_taken = False
+
+    async def wait(
+        self, items: Mapping[int, Item], keys: Mapping[int, str | None], known: Known, deadline: float
+    ) -> ModeratorError | None:
+        """Fill `known` with the verdicts on the items, by index, until `deadline`; what went wrong with any of them."""
+        from anyio import Event, move_on_after
+
+        done = Event()
+        waiter = Waiter(deadline, done.set, known=known)
+        self.desk.join(waiter, items, keys)
+        self._pump()
+        try:
+            with move_on_after(deadline - monotonic()):
+                await done.wait()
+        finally:
+            self.desk.leave(waiter)
+        return waiter.error
+
+    def _pump(self) -> None:
+        if not self._is_gate_taken and self.desk.may_lead:
+            self._is_gate_taken = True
+            _spawn(self._run)
+
+    async def _run(self) -> None:
+        try:
+            batch = await self._admitted()
+        finally:
+            self._is_gate_taken = False
+        self._pump()
+        if batch:
+            await self._call(batch)
+
+    async def _admitted(self) -> list[Ticket]:
+        """What goes into the next call, when there is quota for it; [] where nobody waits any more."""
+        from anyio import sleep
+
+        while batch := self.desk.lead():
+            count, wait = await self._traffic.take([ticket.cost for ticket in batch])
+            if count:
+                if count < len(batch):
+                    self.desk.restore(batch[count:], is_all=False)
+                return batch[:count]
+            self.desk.restore(batch, is_all=True)
+            await sleep(min(wait, _LONGEST_NAP))
+        return []
+
+    async def _call(self, batch: list[Ticket]) -> None:
+        deadline = max((waiter.deadline for ticket in batch for waiter in ticket.waiters), default=0.0)
+        heard = await self._traffic.ask([ticket.item for ticket in batch], deadline - monotonic())
+        found = self._traffic.keep(batch, heard)
+        self.desk.settle(batch, heard.known, heard.error, monotonic())
+        self._pump()
+        await self._traffic.share(found)
+
+
+_tasks: Final[set[asyncio.Task[None]]] = set()
+
+
+def _spawn(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run it in a task of its own, which belongs to no request."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        trio.lowlevel.spawn_system_task(run, context=Context())
+        return
+    import asyncio
+
+    task = asyncio.get_running_loop().create_task(run(), context=Context())
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)

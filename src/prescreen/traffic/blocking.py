@@ -1,0 +1,97 @@
+"""A desk for threads (and greenlets): one of those that wait makes the call for all. No thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Event, Lock
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from prescreen.errors import ModeratorError
+from prescreen.model import Item
+from prescreen.traffic.desk import Desk, Known, Ticket, Waiter
+
+if TYPE_CHECKING:
+    from prescreen.traffic import Traffic
+
+
+class BlockingDesk:
+    """Where the screenings of a process's threads wait for verdicts."""
+
+    def __init__(self, traffic: Traffic, desk: Desk) -> None:
+        self._traffic, self.desk = traffic, desk
+        self._lock = Lock()
+        self._is_gate_taken = False
+        self._idle: dict[Waiter, Event] = {}  # those that wait and lead nothing, the newest last
+
+    def wait(
+        self, items: Mapping[int, Item], keys: Mapping[int, str | None], known: Known, deadline: float
+    ) -> ModeratorError | None:
+        """Fill `known` with the verdicts on the items, by index, until `deadline`; what went wrong with any of them."""
+        bell = Event()
+        waiter = Waiter(deadline, bell.set, known=known)
+        with self._lock:
+            self.desk.join(waiter, items, keys)
+        try:
+            while not waiter.is_done and (left := deadline - monotonic()) > 0:
+                bell.clear()
+                if self._takes_gate(waiter, bell):
+                    self._lead(waiter, bell)
+                elif not waiter.is_done:
+                    bell.wait(left)
+        finally:
+            with self._lock:
+                self._idle.pop(waiter, None)
+                self.desk.leave(waiter)
+                self._nudge()
+        return waiter.error
+
+    def _takes_gate(self, waiter: Waiter, bell: Event) -> bool:
+        with self._lock:
+            if self._is_gate_taken or not self.desk.may_lead:
+                self._idle[waiter] = bell
+                return False
+            self._idle.pop(waiter, None)
+            self._is_gate_taken = True
+            return True
+
+    def _nudge(self) -> None:
+        """Wake one to lead, the newest: it has the most time left for the call. With the lock held."""
+        if self._idle and not self._is_gate_taken and self.desk.may_lead:
+            self._idle[next(reversed(self._idle))].set()
+
+    def _lead(self, waiter: Waiter, bell: Event) -> None:
+        batch: list[Ticket] = []
+        try:
+            batch = self._admitted(waiter, bell)
+        finally:
+            with self._lock:
+                self._is_gate_taken = False
+                self._nudge()
+        if batch:
+            self._call(batch, waiter.deadline)
+
+    def _admitted(self, waiter: Waiter, bell: Event) -> list[Ticket]:
+        """What goes into the next call, when there is quota for it; [] where there is nothing, or no time."""
+        while not waiter.is_done and (left := waiter.deadline - monotonic()) > 0:
+            with self._lock:
+                batch = self.desk.lead()
+            if not batch:
+                return []
+            count, wait = self._traffic.take_sync([ticket.cost for ticket in batch])
+            if count < len(batch):
+                with self._lock:
+                    self.desk.restore(batch[count:], is_all=not count)
+            if count:
+                return batch[:count]
+            bell.wait(min(wait, left))
+            bell.clear()
+        return []
+
+    def _call(self, batch: list[Ticket], deadline: float) -> None:
+        heard = self._traffic.ask_sync([ticket.item for ticket in batch], deadline - monotonic())
+        found = self._traffic.keep(batch, heard)
+        with self._lock:
+            self.desk.settle(batch, heard.known, heard.error, monotonic())
+            self._nudge()
+        self._traffic.share_sync(found, deadline)

@@ -1,0 +1,79 @@
+"""A circuit breaker around one moderator, by the library interlock."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from interlock import CircuitBreaker, CircuitOpenError, Config, State
+from interlock.protocols import CoreEventListener, FailureClassifier
+from interlock.window import WindowType
+
+from prescreen.errors import ModeratorBusy, ModeratorDown, ModeratorRefused
+from prescreen.load import Breaker
+
+logger: Final = logging.getLogger("prescreen")
+
+
+class Circuit(FailureClassifier, CoreEventListener):
+    """Closed while the moderator answers; open, and nobody waits for it, once too many calls failed or were slow.
+
+    What the moderator says of a text, and that its quota is spent, is no failure of its.
+    """
+
+    def __init__(self, name: str, options: Breaker, deadline: float) -> None:
+        self._probe = float(options.probe)
+        self._opened = -math.inf
+        slow = deadline * 0.75 if options.slow is None else float(options.slow)
+        config = Config(
+            failure_rate_threshold=options.rate,
+            slow_call_rate_threshold=options.rate,
+            minimum_number_of_calls=options.calls,
+            window_type=WindowType.TIME_BASED,
+            window_size=math.ceil(float(options.window)),
+            slow_call_duration_threshold=slow,
+            wait_duration_in_open=self._probe,
+            permitted_calls_in_half_open=1,
+            max_concurrent_probes=1,
+        )
+        self._breaker = CircuitBreaker(name=name, config=config, classifier=self, listener=self)
+
+    @property
+    def state(self) -> str:
+        """One of "closed", "open" and "half_open"."""
+        return self._breaker.state.value
+
+    def refuse_if_open(self) -> None:
+        """Raise ModeratorDown while it is open and not yet time to try again."""
+        if self._breaker.state is State.OPEN and (left := self._opened + self._probe - time.monotonic()) > 0:
+            raise _open(left)
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """One call, whose error and length are taken note of. Raises ModeratorDown, and the call is not made, while it is open."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._breaker)
+            except CircuitOpenError as error:
+                raise _open(error.retry_after) from None
+            yield
+
+    def is_failure(self, *, result: object, exception: Exception | None) -> bool:  # noqa: ARG002  # the library's names
+        """For the library: whether this says that the moderator is not well."""
+        return exception is not None and not isinstance(exception, ModeratorRefused | ModeratorBusy)
+
+    def on_state_change(self, *, name: str, old: State, new: State) -> None:
+        """For the library: the state is another one."""
+        if new is State.OPEN:
+            self._opened = time.monotonic()
+            logger.warning("moderator %s: the circuit is open; it is left alone for %g s", name, self._probe)
+        elif new is State.CLOSED and old is not new:
+            logger.warning("moderator %s: the circuit is closed again", name)
+
+
+def _open(left: float | None) -> ModeratorDown:
+    return ModeratorDown("it failed too often and is left alone for now", retry_after=left)

@@ -1,0 +1,132 @@
+"""Verdicts that are known already: one process's own, and those that a shared store has from all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from os import urandom
+from typing import Final
+
+from prescreen.errors import StoreError
+from prescreen.load import Cache
+from prescreen.model import Image, Item, Text, Verdict
+from prescreen.moderators import sound
+from prescreen.stores import Store
+from prescreen.stores.memory import MemoryStore
+
+logger: Final = logging.getLogger("prescreen")
+
+Known = dict[int, Verdict]
+
+_PREFIX: Final = "verdict:"
+_DIGEST: Final = 20  # bytes: no two texts of the world share one by chance
+_REMEMBERED: Final = 512  # verdicts, ready for use
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+_QUIET: Final = 5.0  # seconds in which a shared store that failed is left alone
+
+
+class VerdictCache:
+    """The verdicts of one moderator; its `identity` is part of every key.
+
+    `options` None keeps nothing, and only tells which texts are the same. `secret` keys the digests, None is for a key that nobody else has; without one nothing is shared.
+    """
+
+    def __init__(
+        self, options: Cache | None, identity: str, secret: str | None, shared: Store | None, *, has_stale: bool
+    ) -> None:
+        self.is_on: Final = options is not None
+        options = options or Cache(shared=False)
+        self._ttl = float(options.ttl)
+        self._kept_for = self._ttl + (float(options.stale) if has_stale else 0.0)
+        self._own: Final = MemoryStore(options.entries, int(options.size))
+        self._shared = shared if secret is not None and options.shared else None
+        self._quiet_until = 0.0
+        key = blake2b(secret.encode(), person=b"verdicts").digest() if secret is not None else urandom(64)
+        self._digest = blake2b(identity.encode("utf-8", "surrogatepass") + b"\0", key=key, digest_size=_DIGEST)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether there is a shared store to ask, which blocks."""
+        return self._shared is not None and time.monotonic() >= self._quiet_until
+
+    def key(self, item: Item) -> str | None:
+        """The key of an item; None for what may be another thing tomorrow: what is behind a link."""
+        if isinstance(item, Image) and item.url[:5].lower() != "data:":
+            return None
+        kind, value = ("t", item.value) if isinstance(item, Text) else ("i", item.url)
+        digest = self._digest.copy()
+        digest.update(f"{kind}{value}".encode("utf-8", "surrogatepass"))
+        return f"{_PREFIX}{digest.hexdigest()}"
+
+    def find(self, keys: Sequence[str | None], *, is_stale: bool = False) -> Known:
+        """What this process knows of the items with these keys, by their index; with `is_stale` expired verdicts, too."""
+        return self._found(self._own, dict(enumerate(keys)), is_stale=is_stale) if self.is_on else {}
+
+    def find_shared(self, keys: Mapping[int, str | None], *, is_stale: bool = False) -> Known:
+        """The same of all processes, for the items that are missing; it blocks. {} where the store does not answer."""
+        if self._shared is None or not self.is_shared:
+            return {}
+        try:
+            found = self._found(self._shared, keys, is_stale=is_stale)
+        except StoreError as error:
+            self._leave_alone(error)
+            return {}
+        if not is_stale:
+            self._keep(self._own, {key: verdict for index, verdict in found.items() if (key := keys[index])})
+        return found
+
+    def keep(self, verdicts: Mapping[str, Verdict]) -> None:
+        """Keep the moderator's own verdicts by key, in this process."""
+        self._keep(self._own, verdicts)
+
+    def keep_shared(self, verdicts: Mapping[str, Verdict]) -> None:
+        """The same for all processes; it blocks."""
+        if self._shared is None or not self.is_shared or not verdicts:
+            return
+        try:
+            self._keep(self._shared, verdicts)
+        except StoreError as error:
+            self._leave_alone(error)
+
+    def _found(self, store: Store, keys: Mapping[int, str | None], *, is_stale: bool) -> Known:
+        wanted = [(index, key) for index, key in keys.items() if key is not None]
+        if not wanted:
+            return {}
+        oldest = time.time() - (self._kept_for if is_stale else self._ttl)
+        known = {}
+        for (index, _), data in zip(wanted, store.get([key for _, key in wanted]), strict=True):
+            if data is not None and (kept := _unpacked(data)) is not None and kept[0] >= oldest:
+                known[index] = kept[1]
+        return known
+
+    def _keep(self, store: Store, verdicts: Mapping[str, Verdict]) -> None:
+        if verdicts and self.is_on:
+            now = time.time()
+            store.put({key: _packed(verdict, now) for key, verdict in verdicts.items()}, self._kept_for)
+
+    def _leave_alone(self, error: StoreError) -> None:
+        self._quiet_until = time.monotonic() + _QUIET
+        logger.warning("the shared verdicts are left alone for %g s: %s", _QUIET, error.problem)
+
+
+def _packed(verdict: Verdict, now: float) -> bytes:
+    names = dict.fromkeys((*verdict.categories, *verdict.scores))
+    said = {name: [verdict.categories.get(name), verdict.scores.get(name)] for name in names}
+    return _encode([now, verdict.flagged, verdict.model, said]).encode()
+
+
+@lru_cache(_REMEMBERED)
+def _unpacked(data: bytes) -> tuple[float, Verdict] | None:
+    """When the verdict was given, and the verdict; None for what is none of ours."""
+    try:
+        made, flagged, model, said = json.loads(data)
+        categories = {name: hit for name, (hit, _) in said.items() if hit is not None}
+        scores = {name: score for name, (_, score) in said.items() if score is not None}
+        verdict = sound([Text("", "")], {0: Verdict(flagged, categories, scores, model)}).get(0)
+        return None if verdict is None else (float(made), verdict)
+    except (ValueError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,231 @@
+"""Who waits for a verdict on what, and which texts go to the moderator together. No I/O, no clock, no lock.
+
+Group commit, as databases do it: with a free slot a text leaves at once; while all calls are out the
+newcomers gather, and leave together when a slot frees. A driver (`awaiting`, `blocking`) makes the calls.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from prescreen.errors import ModeratorError, ModeratorRefused, ModeratorTimeout
+from prescreen.load import tokens
+from prescreen.model import Image, Item, Verdict
+
+_LARGEST_CALL: Final = 32_000  # characters; OpenAI publishes no limit
+_WORTHWHILE: Final = 0.05  # seconds: with less time left nobody starts over
+
+Known = dict[int, Verdict]
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One item that is to be judged, and all who wait for that."""
+
+    item: Item
+    key: str | None
+    cost: int
+    waiters: list[Waiter] = field(default_factory=list)
+    is_out: bool = False
+    is_suspect: bool = False  # was in a call that was refused for something in it
+    late: list[Waiter] = field(default_factory=list)  # who came when it was out already
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """One screening that waits, until `deadline`, for the items at the indexes of its tickets.
+
+    `wake` is called when nothing is left to wait for. `known` is filled as verdicts come in; `error` is what went wrong
+    with any of the others.
+    """
+
+    deadline: float
+    wake: Callable[[], None]
+    indexes: dict[Ticket, list[int]] = field(default_factory=dict)
+    known: Known = field(default_factory=dict)
+    error: ModeratorError | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        return not self.indexes
+
+    def settle(self, ticket: Ticket, verdict: Verdict | None, error: ModeratorError | None) -> None:
+        """Take a verdict, or, with None, what went wrong."""
+        indexes = self.indexes.pop(ticket)
+        if verdict is not None:
+            self.known.update(dict.fromkeys(indexes, verdict))
+        elif self.error is None or isinstance(error, ModeratorRefused):
+            self.error = error  # a refusal is the client's doing, so it comes before an outage
+        if not self.indexes:
+            self.wake()
+
+
+class Desk:
+    """The queue in front of one moderator: at most `slots` calls at once, of at most `most` texts each."""
+
+    def __init__(self, slots: int, most: int) -> None:
+        self._slots, self._most = slots, most
+        self._out = 0
+        self._open: dict[str, Ticket] = {}  # by key, queued or out: where identical texts meet
+        self._lanes: dict[Waiter, deque[Ticket]] = {}  # one for each screening, served in turn
+        self._first: deque[Ticket] = deque()  # given back: they have waited already
+        self._halves: deque[list[Ticket]] = deque()  # of a call that was refused for something in it
+
+    @property
+    def may_lead(self) -> bool:
+        """Whether there is a slot, and something for it."""
+        return self._out < self._slots and bool(self._first or self._halves or self._lanes)
+
+    @property
+    def queued(self) -> int:
+        """How many items wait for a slot."""
+        return len(self._first) + sum(map(len, self._halves)) + sum(map(len, self._lanes.values()))
+
+    def join(self, waiter: Waiter, items: Mapping[int, Item], keys: Mapping[int, str | None]) -> None:
+        """Wait for verdicts on the items, by their index; None for a key: it is not to be shared with anyone."""
+        lane: deque[Ticket] = deque()
+        for index, item in items.items():
+            key = keys[index]
+            ticket = self._open.get(key) if key is not None else None
+            if ticket is None:
+                ticket = Ticket(item, key, tokens(item))
+                lane.append(ticket)
+                if key is not None:
+                    self._open[key] = ticket
+            if ticket not in waiter.indexes:
+                ticket.waiters.append(waiter)
+                if ticket.is_out:
+                    ticket.late.append(waiter)
+            waiter.indexes.setdefault(ticket, []).append(index)
+        if lane:
+            self._lanes[waiter] = lane
+
+    def leave(self, waiter: Waiter) -> None:
+        """Wait no longer. What nobody else waits for is not asked any more; a call that is out goes on."""
+        for ticket in waiter.indexes:
+            ticket.waiters.remove(waiter)
+        waiter.indexes.clear()
+        lane = self._lanes.pop(waiter, None)
+        if lane and (live := self._live(lane)):
+            self._first.extend(live)
+
+    def lead(self) -> list[Ticket]:
+        """Take a slot, and what goes into its call; [] where there is nothing, and then no slot is taken.
+
+        Who takes it has to give it back: with `settle`, or with `restore` for all of it.
+        """
+        batch = self._half() or self._gathered()
+        self._out += bool(batch)
+        for ticket in batch:
+            ticket.is_out = True
+        return batch
+
+    def restore(self, batch: Sequence[Ticket], *, is_all: bool) -> None:
+        """Give back what does not go into the call after all; with `is_all` the slot, too."""
+        for ticket in batch:
+            ticket.is_out = False
+        if any(ticket.is_suspect for ticket in batch):
+            self._halves.appendleft(list(batch))  # in no other company than before
+        else:
+            self._first.extendleft(reversed(batch))
+        self._out -= is_all
+
+    def settle(
+        self, batch: Sequence[Ticket], known: Mapping[int, Verdict], error: ModeratorError | None, now: float
+    ) -> None:
+        """The call is over: the verdicts by index, and what went wrong with the others. A slot is free.
+
+        What was refused together is asked once more in two halves, so that only the culprit fails. Who came late to a call
+        that was too slow, and has time left, waits for another.
+        """
+        self._out -= 1
+        open_ = [ticket for index, ticket in enumerate(batch) if index not in known]
+        for index, verdict in known.items():
+            self._answer(batch[index], verdict, None)
+        if isinstance(error, ModeratorRefused) and len(open_) > 1:
+            for ticket in open_:
+                ticket.is_out, ticket.is_suspect = False, True
+            middle = len(open_) // 2
+            self._halves += [open_[:middle], open_[middle:]]
+        elif isinstance(error, ModeratorTimeout):
+            for ticket in open_:
+                self._late(ticket, error, now)
+        else:
+            for ticket in open_:
+                self._answer(ticket, None, error)
+
+    def _half(self) -> list[Ticket]:
+        while self._halves:
+            if live := self._live(self._halves.popleft()):
+                return live
+        return []
+
+    def _gathered(self) -> list[Ticket]:
+        """One item of each screening in turn, so that one with many does not keep one with few waiting.
+
+        An image goes alone: services take one in a call.
+        """
+        batch: list[Ticket] = []
+        aside: list[Ticket] = []
+        size = 0
+        while len(batch) < self._most and (ticket := self._next()) is not None:
+            if isinstance(ticket.item, Image):
+                if not batch:
+                    return [ticket]
+                aside.append(ticket)
+                continue
+            size += len(ticket.item.value)
+            if batch and size > _LARGEST_CALL:
+                aside.append(ticket)
+                break
+            batch.append(ticket)
+        self._first.extendleft(reversed(aside))
+        return batch
+
+    def _next(self) -> Ticket | None:
+        """The next item that somebody waits for."""
+        while self._first:
+            if live := self._live([self._first.popleft()]):
+                return live[0]
+        for waiter, lane in self._lanes.items():
+            ticket = lane.popleft()
+            del self._lanes[waiter]
+            if lane:
+                self._lanes[waiter] = lane  # behind the others
+            return ticket
+        return None
+
+    def _live(self, tickets: Iterable[Ticket]) -> list[Ticket]:
+        """Those that somebody waits for; the others are forgotten."""
+        live = []
+        for ticket in tickets:
+            if ticket.waiters:
+                live.append(ticket)
+            else:
+                self._forget(ticket)
+        return live
+
+    def _late(self, ticket: Ticket, error: ModeratorError, now: float) -> None:
+        """Who came when the call was out already, and has time left, waits for another."""
+        patient = [waiter for waiter in ticket.late if waiter in ticket.waiters and waiter.deadline - now > _WORTHWHILE]
+        if not patient:
+            return self._answer(ticket, None, error)
+        for waiter in [each for each in ticket.waiters if each not in patient]:
+            ticket.waiters.remove(waiter)
+            waiter.settle(ticket, None, error)
+        ticket.is_out, ticket.late = False, []
+        self._first.append(ticket)
+        return None
+
+    def _answer(self, ticket: Ticket, verdict: Verdict | None, error: ModeratorError | None) -> None:
+        self._forget(ticket)
+        for waiter in ticket.waiters:
+            waiter.settle(ticket, verdict, error)
+
+    def _forget(self, ticket: Ticket) -> None:
+        if ticket.key is not None and self._open.get(ticket.key) is ticket:
+            del self._open[ticket.key]

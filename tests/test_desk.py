@@ -1,0 +1,195 @@
+"""The desk by itself: who waits for what, and which texts go to the moderator together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prescreen import BadVerdict, Image, ModeratorDown, ModeratorRefused, ModeratorTimeout, Text, Verdict
+from prescreen.traffic.desk import Desk, Ticket, Waiter
+
+CLEAN, BAD = Verdict(False), Verdict(True, {"violence": True})
+DOWN = ModeratorDown("gone")
+
+
+class Person:
+    """One screening at a desk."""
+
+    def __init__(self, desk: Desk, *values: str | Image, deadline: float = 10.0, is_private: bool = False) -> None:
+        self.woken = 0
+        self.waiter = Waiter(deadline, self._wake)
+        items = dict(enumerate(value if isinstance(value, Image) else Text("", value) for value in values))
+        keys = {at: None if is_private or isinstance(item, Image) else item.value for at, item in items.items()}
+        desk.join(self.waiter, items, keys)
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+
+def values(batch: Sequence[Ticket]) -> list[str]:
+    return [ticket.item.value if isinstance(ticket.item, Text) else ticket.item.url for ticket in batch]
+
+
+def clean(batch: Sequence[Ticket]) -> dict[int, Verdict]:
+    return dict.fromkeys(range(len(batch)), CLEAN)
+
+
+def test_with_a_free_slot_a_text_leaves_at_once_and_the_others_gather_until_one_is_free() -> None:
+    desk = Desk(slots=1, most=10)
+    Person(desk, "a")
+    first = desk.lead()
+    assert values(first) == ["a"]
+    people = [Person(desk, value) for value in "bcd"]
+    assert not desk.may_lead
+    desk.settle(first, clean(first), None, 0)
+    second = desk.lead()
+    assert values(second) == ["b", "c", "d"]
+    desk.settle(second, {0: CLEAN, 1: BAD, 2: CLEAN}, None, 0)
+    assert [person.waiter.known for person in people] == [{0: CLEAN}, {0: BAD}, {0: CLEAN}]
+    assert [person.woken for person in people] == [1, 1, 1]
+    assert (desk.lead(), desk.queued) == ([], 0)
+
+
+def test_a_call_carries_so_many_texts_and_characters_and_no_more() -> None:
+    desk = Desk(slots=9, most=3)
+    Person(desk, *"abcde")
+    assert [values(desk.lead()), values(desk.lead())] == [["a", "b", "c"], ["d", "e"]]
+    Person(desk, "x" * 20_000, "y" * 20_000, "z")
+    assert [len(desk.lead()), len(desk.lead())] == [1, 2]
+    Person(desk, "w" * 50_000)  # alone it goes, however long
+    assert len(desk.lead()) == 1
+
+
+def test_many_texts_of_one_do_not_keep_the_one_of_another_waiting() -> None:
+    desk = Desk(slots=1, most=10)
+    Person(desk, *(f"many {number}" for number in range(500)))
+    Person(desk, "one")
+    Person(desk, "two", "three")
+    assert {"one", "two", "three"} < set(values(desk.lead()))
+
+
+def test_identical_texts_share_a_call_queued_or_out() -> None:
+    desk = Desk(slots=2, most=10)
+    first, second = Person(desk, "a", "a"), Person(desk, "a")
+    batch = desk.lead()
+    third = Person(desk, "a", "b")
+    assert [values(batch), values(desk.lead())] == [["a"], ["b"]]
+    desk.settle(batch, {0: BAD}, None, 0)
+    assert first.waiter.known == {0: BAD, 1: BAD}
+    assert second.waiter.known == third.waiter.known == {0: BAD}
+    assert [first.woken, second.woken, third.woken] == [1, 1, 0]
+
+
+def test_what_has_no_key_is_shared_with_nobody() -> None:
+    desk = Desk(slots=1, most=10)
+    Person(desk, "a", is_private=True)
+    Person(desk, "a", is_private=True)
+    assert values(desk.lead()) == ["a", "a"]
+
+
+def test_who_leaves_takes_along_what_nobody_else_waits_for() -> None:
+    desk = Desk(slots=1, most=10)
+    leaver, stayer = Person(desk, "a", "b"), Person(desk, "b", "c")
+    desk.leave(leaver.waiter)
+    assert sorted(values(desk.lead())) == ["b", "c"]
+    assert stayer.waiter.indexes
+    desk.leave(stayer.waiter)
+    late = Person(desk, "b")  # it is out, and who comes now gets its answer
+    assert not desk.may_lead
+    assert late.waiter.indexes
+
+
+def test_who_leaves_early_is_not_asked_for_even_if_its_text_was_given_back() -> None:
+    desk = Desk(slots=1, most=10)
+    leaver = Person(desk, "a")
+    desk.restore(desk.lead(), is_all=True)
+    desk.leave(leaver.waiter)
+    assert desk.lead() == []
+    Person(desk, "a")
+    assert values(desk.lead()) == ["a"]
+
+
+def test_what_is_given_back_waits_in_front() -> None:
+    desk = Desk(slots=1, most=10)
+    Person(desk, *"abc")
+    batch = desk.lead()
+    desk.restore(batch[1:], is_all=False)
+    desk.settle(batch[:1], {0: CLEAN}, None, 0)
+    Person(desk, "d")
+    assert values(desk.lead()) == ["b", "c", "d"]
+
+
+def test_a_refusal_is_the_culprits_alone() -> None:
+    desk = Desk(slots=1, most=10)
+    people = [Person(desk, value) for value in ["a", "b", "culprit", "d", "e"]]
+    calls = 0
+    while batch := desk.lead():
+        calls += 1
+        if "culprit" in values(batch):
+            desk.settle(batch, {}, ModeratorRefused("400"), 0)
+        else:
+            desk.settle(batch, clean(batch), None, 0)
+    assert [type(person.waiter.error) for person in people] == [*[type(None)] * 2, ModeratorRefused, *[type(None)] * 2]
+    assert [person.woken for person in people] == [1] * 5
+    assert calls <= 6
+
+
+def test_halves_of_a_refused_call_stay_apart_from_newcomers() -> None:
+    desk = Desk(slots=1, most=10)
+    Person(desk, *"abcd")
+    desk.settle(desk.lead(), {}, ModeratorRefused("400"), 0)
+    newcomer = Person(desk, "new")
+    half = desk.lead()
+    desk.restore(half, is_all=True)  # there was no quota for it just now
+    assert values(desk.lead()) == values(half) == ["a", "b"]
+    assert newcomer.waiter.indexes
+
+
+def test_halves_that_nobody_waits_for_are_dropped() -> None:
+    desk = Desk(slots=1, most=10)
+    leaver = Person(desk, *"ab")
+    desk.settle(desk.lead(), {}, ModeratorRefused("400"), 0)
+    desk.leave(leaver.waiter)
+    assert desk.lead() == []
+
+
+def test_an_outage_is_everybodys_and_a_refusal_comes_before_it() -> None:
+    desk = Desk(slots=3, most=1)
+    person = Person(desk, "a", "b", "c")
+    batches = [desk.lead(), desk.lead(), desk.lead()]
+    desk.settle(batches[0], {}, DOWN, 0)
+    desk.settle(batches[1], {}, ModeratorRefused("400"), 0)
+    assert person.woken == 0
+    desk.settle(batches[2], {}, BadVerdict("odd"), 0)
+    assert isinstance(person.waiter.error, ModeratorRefused)
+    assert (person.woken, person.waiter.known) == (1, {})
+
+
+def test_what_a_failing_call_did_judge_is_known() -> None:
+    desk = Desk(slots=1, most=10)
+    person = Person(desk, "a", "b")
+    desk.settle(desk.lead(), {1: BAD}, DOWN, 0)
+    assert (person.waiter.known, person.waiter.error) == ({1: BAD}, DOWN)
+
+
+def test_who_came_late_to_a_call_that_was_too_slow_waits_for_another_once() -> None:
+    desk = Desk(slots=1, most=10)
+    early, slow = Person(desk, "a", deadline=1.0), ModeratorTimeout("slow")
+    batch = desk.lead()
+    late, later = Person(desk, "a", deadline=2.0), Person(desk, "a", deadline=1.02)
+    desk.settle(batch, {}, slow, 1.0)
+    assert [early.woken, later.woken, late.woken] == [1, 1, 0]
+    batch = desk.lead()
+    assert values(batch) == ["a"]
+    desk.settle(batch, {}, slow, 1.5)
+    assert (late.woken, late.waiter.error) == (1, slow)
+    assert desk.lead() == []
+
+
+def test_an_image_goes_alone_and_texts_do_not_wait_for_it() -> None:
+    desk = Desk(slots=5, most=10)
+    picture = Image("", "https://example.com/a.png")
+    Person(desk, "a", picture, "b", picture)
+    Person(desk, "c")
+    assert values(desk.lead()) == ["a", "c", "b"]
+    assert [values(desk.lead()), values(desk.lead())] == [[picture.url], [picture.url]]
+    assert desk.lead() == []
