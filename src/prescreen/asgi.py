@@ -20,7 +20,7 @@ from prescreen.current import SCREENED_KEY, Passage, is_left_over, mark, passing
 from prescreen.deadline import Late, within
 from prescreen.drive import drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
-from prescreen.match import choose
+from prescreen.match import announces_body, choose
 from prescreen.model import Decision, Head, Mode
 from prescreen.overlap import Overlap
 from prescreen.routes import announce
@@ -242,9 +242,7 @@ def _head(scope: Scope, given: Sequence[tuple[bytes, bytes]]) -> Head:
         query=query.encode("latin-1", "replace") if isinstance(query, str) else query,
         headers=headers,
         # HTTP/2 and later need no header to announce a body.
-        has_body=any(
-            name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers
-        )
+        has_body=announces_body(headers)
         or (scope["type"] == "http" and not scope.get("http_version", "1.1").startswith("1")),
         has_coded_slash=b"%2f" in (scope.get("raw_path") or b"").lower(),
         is_websocket=scope["type"] == "websocket",

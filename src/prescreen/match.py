@@ -8,7 +8,7 @@ and methods, and a request that one of them routes to a ruled handler must not s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -67,6 +67,11 @@ class RuleSet:
                     f"{rule.match!r} can never match: rules[{number}] ({earlier.match!r}) comes "
                     "first and takes all its requests; put the narrower rule first",
                 )
+
+
+def announces_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a body may follow these headers (HTTP/1.1), whose names are lower-case."""
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
 
 
 def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:

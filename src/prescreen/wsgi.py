@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from prescreen.current import SCREENED_KEY, Passage, followed, is_left_over, mark, passing, unscreened
 from prescreen.drive import drive_sync
 from prescreen.errors import ConfigError, Incomplete, LengthRequired, Oversize, Unreadable
-from prescreen.match import choose
+from prescreen.match import announces_body, choose
 from prescreen.model import Decision, Head, Mode
 from prescreen.routes import announce
 from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from
@@ -213,7 +213,6 @@ def _is_made(response: object, environ: Environ) -> bool:
 
 def _head(environ: Environ, root: str, path: str) -> Head:
     headers = tuple(_headers(environ))
-    names = {name for name, _ in headers}
     method = environ.get("REQUEST_METHOD", "GET")
     is_websocket = method == "GET" and "websocket" in str(environ.get("HTTP_UPGRADE", "")).lower()
     return Head(
@@ -222,9 +221,7 @@ def _head(environ: Environ, root: str, path: str) -> Head:
         root_path=root,
         query=str(environ.get("QUERY_STRING", "")).encode("latin-1"),
         headers=headers,
-        has_body=b"transfer-encoding" in names
-        or any(name == b"content-length" and value != b"0" for name, value in headers)
-        or not str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).startswith("HTTP/1"),
+        has_body=announces_body(headers) or not str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).startswith("HTTP/1"),
         has_coded_slash="%2f" in str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").lower(),
         is_websocket=is_websocket,
         client=environ.get("REMOTE_ADDR") or None,
