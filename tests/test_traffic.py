@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -14,6 +16,7 @@ import pytest
 from anyio import create_task_group, to_thread
 
 from doubles import BAD, Check
+from fake_openai import FakeOpenAI
 from prescreen import (
     Action,
     AnyOf,
@@ -750,3 +753,108 @@ async def test_past_the_bound_there_is_a_429_and_then_room_again(check: Check, c
     rejection = screen.rejection(late[0])
     assert (rejection.status, rejection.headers["retry-after"]) == (429, "30")
     assert (await check(screen, "c")).cause is Cause.CLEAN
+
+
+# What breaks off
+
+
+class Ended(BaseException):
+    """What ends a greenlet, or a worker."""
+
+
+@pytest.mark.parametrize("door", ["blocking"])
+async def test_when_who_leads_is_ended_the_others_are_told_at_once(closed: Service) -> None:
+    ended: list[BaseException] = []
+
+    def breaks_off(items: Sequence[Item], timeout: float) -> list[Verdict]:
+        closed.calls.append([])
+        closed._open.wait(timeout)
+        raise Ended
+
+    closed.moderate_sync = breaks_off  # type: ignore[method-assign]
+    screen = Screen(moderator=closed, max_in_flight=1, deadline=PATIENT)
+
+    def lead() -> None:
+        try:
+            screen.check_sync("text")
+        except Ended as error:
+            ended.append(error)
+
+    leader = threading.Thread(target=lead)
+    leader.start()
+    await until(lambda: closed.calls)
+    found: list[Decision] = []
+    other = threading.Thread(target=lambda: found.append(screen.check_sync("text")))
+    other.start()
+    await until(lambda: _waiting(screen) == 2)
+    closed.open()
+    leader.join(PATIENT)
+    other.join(PATIENT)
+    assert len(ended) == 1
+    assert [decision.problem for decision in found] == ["ModeratorDown: the call was broken off"]
+
+
+async def test_a_quota_that_cannot_be_counted_is_no_end_of_the_world(
+    check: Check, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    screen = Screen(moderator=service, quota={"rpm": 9}, deadline=0.2)
+    bucket = screen.traffic[None]._bucket
+    take = bucket.take
+
+    def broken(costs: Sequence[int]) -> tuple[int, float]:
+        raise RuntimeError(f"no thread for {BAD}")
+
+    bucket.take = broken  # type: ignore[method-assign]
+    assert (await check(screen, "a")).cause is Cause.UNAVAILABLE
+    bucket.take = take  # type: ignore[method-assign]
+    assert (await check(screen, "b")).cause is Cause.CLEAN
+    assert BAD not in caplog.text
+
+
+@pytest.mark.parametrize("door", ["asyncio"])
+async def test_a_loop_that_ends_in_the_midst_of_a_call_leaves_the_next_one_a_moderator_that_works() -> None:
+    naps = [PATIENT, 0]
+
+    class Awaiting:
+        identity = "awaiting"
+
+        async def moderate(self, items: Sequence[Item]) -> list[Verdict]:
+            await anyio.sleep(naps.pop(0))
+            return [Verdict(False) for _ in items]
+
+    screen = Screen(moderator=Awaiting(), deadline=PATIENT)
+
+    async def leave_early() -> None:
+        with anyio.move_on_after(0.1):
+            await screen.check("text")
+
+    def run() -> Decision:
+        anyio.run(leave_early)
+        return anyio.run(screen.check, "text")
+
+    assert (await to_thread.run_sync(run)).cause is Cause.CLEAN
+
+
+GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, sys, time
+from prescreen import OpenAIModerator, Screen
+
+screen = Screen(moderator=OpenAIModerator(base_url=sys.argv[1], api_key="test-key"), deadline=30, max_in_flight=2)
+jobs = [gevent.spawn(screen.check_sync, f"text {number}") for number in range(40)]
+gevent.joinall(jobs, timeout=60)
+print({job.value.cause.value for job in jobs})
+"""
+
+
+@pytest.mark.once
+def test_greenlets_wait_for_each_other_like_threads() -> None:
+    with FakeOpenAI() as fake:
+        done = subprocess.run(
+            [sys.executable, "-c", GREENLETS, fake.url], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert (done.stdout.strip(), done.returncode) == ("{'clean'}", 0), done.stderr
+        asked = [text for request in fake.requests for text in request.json["input"]]
+    assert sorted(asked) == sorted(f"text {number}" for number in range(40))
+    assert len(fake.requests) < 20

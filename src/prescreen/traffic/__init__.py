@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from prescreen.errors import ModeratorDown, ModeratorError, ModeratorTimeout
 from prescreen.load import tokens
 from prescreen.model import Item, Verdict
-from prescreen.moderators import Bound
+from prescreen.moderators import Bound, translated
 from prescreen.moderators.call import moderate, moderate_sync
 from prescreen.steps import Moderate
 from prescreen.stores.forks import lock_over_forks
@@ -86,7 +86,10 @@ class Traffic:
         keys = [self._cache.key(item) for item in step.items]
         known |= self._cache.find(keys)
         if len(known) < len(keys):
-            await self._fill(self._cache, step, dict(enumerate(keys)), known)
+            try:
+                await self._fill(self._cache, step, dict(enumerate(keys)), known)
+            except Exception as error:
+                raise translated(error, step.items, known) from error
         return [known[index] for index in range(len(keys))]
 
     def moderate_sync(self, step: Moderate, known: Known | None = None) -> Sequence[Verdict]:
@@ -97,7 +100,10 @@ class Traffic:
         keys = [self._cache.key(item) for item in step.items]
         known |= self._cache.find(keys)
         if len(known) < len(keys):
-            self._fill_sync(self._cache, step, dict(enumerate(keys)), known)
+            try:
+                self._fill_sync(self._cache, step, dict(enumerate(keys)), known)
+            except Exception as error:
+                raise translated(error, step.items, known) from error
         return [known[index] for index in range(len(keys))]
 
     async def stale(self, step: Moderate) -> Sequence[Verdict]:

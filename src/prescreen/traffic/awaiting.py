@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from prescreen.errors import ModeratorError
+from prescreen.errors import ModeratorDown, ModeratorError, raised_at
 from prescreen.model import Item
 from prescreen.traffic.desk import Desk, Known, Ticket, Waiter
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from prescreen.traffic import Traffic
+
+logger: Final = logging.getLogger("prescreen")
 
 _LONGEST_NAP: Final = 0.5  # seconds; in between somebody may have left
 
@@ -50,20 +53,28 @@ class AwaitingDesk:
             _spawn(self._run)
 
     async def _run(self) -> None:
+        """Lead one call. Nobody waits for this task, so that nothing may come out of it."""
         try:
-            batch = await self._admitted()
-        finally:
-            self._is_gate_taken = False
-        self._pump()
-        if batch:
-            await self._call(batch)
+            try:
+                batch = await self._admitted()
+            finally:
+                self._is_gate_taken = False
+            self._pump()
+            if batch:
+                await self._call(batch)
+        except Exception as error:  # noqa: BLE001  # such as no thread to be had: who waits has a deadline
+            logger.error("a call to the moderator failed: it raised %s%s", type(error).__name__, raised_at(error))  # noqa: TRY400  # the trace may quote the user
 
     async def _admitted(self) -> list[Ticket]:
         """What goes into the next call, when there is quota for it; [] where nobody waits any more."""
         from anyio import sleep
 
         while batch := self.desk.lead():
-            count, wait = await self._traffic.take([ticket.cost for ticket in batch])
+            try:
+                count, wait = await self._traffic.take([ticket.cost for ticket in batch])
+            except BaseException:
+                self.desk.restore(batch, is_all=True)
+                raise
             if count:
                 if count < len(batch):
                     self.desk.restore(batch[count:], is_all=False)
@@ -74,7 +85,11 @@ class AwaitingDesk:
 
     async def _call(self, batch: list[Ticket]) -> None:
         deadline = max((waiter.deadline for ticket in batch for waiter in ticket.waiters), default=0.0)
-        heard = await self._traffic.ask([ticket.item for ticket in batch], deadline - monotonic())
+        try:
+            heard = await self._traffic.ask([ticket.item for ticket in batch], deadline - monotonic())
+        except BaseException:  # the event loop ends
+            self.desk.settle(batch, {}, ModeratorDown("the call was broken off"), monotonic())
+            raise
         found = self._traffic.keep(batch, heard)
         self.desk.settle(batch, heard.known, heard.error, monotonic())
         self._pump()

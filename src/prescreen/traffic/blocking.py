@@ -7,7 +7,7 @@ from threading import Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from prescreen.errors import ModeratorError
+from prescreen.errors import ModeratorDown, ModeratorError
 from prescreen.model import Item
 from prescreen.traffic.desk import Desk, Known, Ticket, Waiter
 
@@ -78,10 +78,13 @@ class BlockingDesk:
                 batch = self.desk.lead()
             if not batch:
                 return []
-            count, wait = self._traffic.take_sync([ticket.cost for ticket in batch])
-            if count < len(batch):
-                with self._lock:
-                    self.desk.restore(batch[count:], is_all=not count)
+            count, wait = 0, 0.0
+            try:
+                count, wait = self._traffic.take_sync([ticket.cost for ticket in batch])
+            finally:
+                if count < len(batch):
+                    with self._lock:
+                        self.desk.restore(batch[count:], is_all=not count)
             if count:
                 return batch[:count]
             bell.wait(min(wait, left))
@@ -89,7 +92,13 @@ class BlockingDesk:
         return []
 
     def _call(self, batch: list[Ticket], deadline: float) -> None:
-        heard = self._traffic.ask_sync([ticket.item for ticket in batch], deadline - monotonic())
+        try:
+            heard = self._traffic.ask_sync([ticket.item for ticket in batch], deadline - monotonic())
+        except BaseException:  # a server ends its worker, or a greenlet
+            with self._lock:
+                self.desk.settle(batch, {}, ModeratorDown("the call was broken off"), monotonic())
+                self._nudge()
+            raise
         found = self._traffic.keep(batch, heard)
         with self._lock:
             self.desk.settle(batch, heard.known, heard.error, monotonic())
