@@ -214,7 +214,7 @@ class _Screening:
             missing = [index for index in range(len(items)) if index not in known]
             timeout = max((end - perf_counter()) * share, 0)
             try:
-                answer = yield Moderate([items[index] for index in missing], timeout, rung)
+                answer = yield Moderate(tuple([items[index] for index in missing]), timeout, rung)
             except ModeratorError as error:
                 known |= {missing[index]: verdict for index, verdict in error.known.items()}
                 failure = failure or error
@@ -244,7 +244,7 @@ class _Screening:
         self._verdicts = [known[index] for index in judged]
         decision = self._judged([items[index] for index in judged], self._verdicts)
         if len(known) == len(items) or decision.action is Action.REJECT:
-            return replace(decision, rung=rung)
+            return decision if rung is None else replace(decision, rung=rung)
         if rung is None and isinstance(failure, ModeratorRefused):
             problem = f"{type(failure).__name__}: {failure.problem}"
             return self._decision(Action.REJECT, Cause.REFUSED, reasons=decision.reasons, problem=problem)
