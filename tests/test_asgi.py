@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -462,11 +463,54 @@ async def test_a_client_that_leaves_while_refused_gets_no_answer() -> None:
     assert await client.request(middleware) is None
 
 
-async def test_a_body_that_does_not_arrive_in_time_is_refused() -> None:
+@pytest.mark.parametrize("events", [[], [{"type": "http.request", "body": b"{", "more_body": True}]])
+async def test_a_body_that_does_not_arrive_in_time_is_refused(events: list[Event]) -> None:
     middleware, app, _ = build(receive_timeout="50ms")
-    client = Client([{"type": "http.request", "body": b"{", "more_body": True}])
-    assert await client.request(middleware, headers=[JSON, (b"expect", b"100-continue")]) == 408
+    assert await Client(events).request(middleware, headers=[JSON, (b"expect", b"100-continue")]) == 408
     assert app.scopes == []
+
+
+async def test_a_body_that_drips_is_refused_when_the_time_is_up() -> None:
+    middleware, app, _ = build(receive_timeout="50ms")
+
+    async def receive() -> Event:
+        await anyio.sleep(0.005)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    client = Client([])
+    with anyio.fail_after(10):
+        await middleware(scope(headers=[JSON, (b"expect", b"100-continue")]), receive, client.send)
+    assert client.status == 408
+    assert app.scopes == []
+
+
+async def test_a_body_that_waits_inside_a_scope_of_the_servers_own_arrives_all_the_same() -> None:
+    middleware, app, _ = build()
+    events = byte_by_byte(message("hi"))
+
+    async def receive() -> Event:
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(anyio.sleep, 0)
+            return events.pop(0)
+
+    client = Client([])
+    await middleware(scope(), receive, client.send)
+    assert client.status == 200
+    assert app.bodies == [message("hi")]
+
+
+async def test_an_error_of_the_servers_receive_is_no_slow_client() -> None:
+    middleware, _, _ = build()
+    error = TimeoutError("the server's own")
+
+    async def receive() -> Event:
+        await anyio.lowlevel.checkpoint()
+        raise error
+
+    with pytest.raises(TimeoutError) as caught:
+        await middleware(scope(), receive, Client([]).send)
+    assert caught.value is error
 
 
 # Modes

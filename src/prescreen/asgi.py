@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Unpack
 
 from anyio import move_on_after
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from prescreen.current import SCREENED_KEY, Passage, is_left_over, mark, passing, unscreened
+from prescreen.deadline import Late, within
 from prescreen.drive import drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
-from prescreen.match import choose
+from prescreen.match import announces_body, choose
 from prescreen.model import Decision, Head, Mode
 from prescreen.overlap import Overlap
 from prescreen.routes import announce
@@ -36,6 +36,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger: Final = logging.getLogger("prescreen")
 
+_SEQUENCES: Final = (list, tuple)
 _DRAIN_BYTES: Final = 4 << 20
 _DRAIN_SECONDS: Final = 5.0
 
@@ -85,42 +86,42 @@ class ModerationMiddleware:
     async def _screen(self, on_path: tuple[Rule, ...], scope: Scope, receive: Receive, send: Send) -> None:
         if not _is_rereadable(headers := scope.get("headers", ())):
             headers = scope["headers"] = [tuple(pair) for pair in headers]  # else it would be empty for the app
+        headers = [(bytes(name), bytes(value)) for name, value in headers]
         head = _head(scope, headers)
         rules = choose(on_path, head)
-        if not rules or is_screened(scope.get(SCREENED_KEY), Screened(self.screen, rules, head, receive)):
+        if not rules or is_screened(scope.get(SCREENED_KEY), self.screen, rules, head, receive):
             return await self.app(scope, receive, send)
         if head.is_websocket:
             return await self._handshake(rules, head, scope, receive, send)
         # What is decided on is what goes downstream; a server may add trailers to its own list.
-        scope["headers"] = [(bytes(name), bytes(value)) for name, value in headers]
-        incoming = _Incoming(receive, head.declared_length)
+        scope["headers"] = headers
+        incoming = _Incoming(receive, head)
         try:
-            await self._screen_body(Screened(self.screen, rules, head, receive), incoming, scope, send)
+            await self._screen_body(rules, incoming, scope, send)
         except ClientGone:
             # Nobody is left to answer, and half a request is not the app's business.
             if self.screen.plan.mode is Mode.MONITOR:
                 await self.app(scope, *incoming.handed_on(send))
 
-    async def _screen_body(self, screened: Screened, incoming: _Incoming, scope: Scope, send: Send) -> None:
-        rules, head = screened.rules, screened.head
-        flow, perform = self.screen.request_flow(rules, head), partial(self._perform, incoming)
-        reject = partial(self._reject, scope, head, incoming, send)
+    async def _screen_body(self, rules: tuple[Rule, ...], incoming: _Incoming, scope: Scope, send: Send) -> None:
+        flow, perform = self.screen.request_flow(rules, incoming.head), partial(self._perform, incoming)
+        reject = partial(self._reject, scope, incoming, send)
         if self.screen.overlaps(rules):
-            passage = Passage(self.screen.subject_of(head))
-            app = partial(self._hand_on, screened, passage, incoming, scope)
+            passage = Passage(self.screen.subject_of(incoming.head))
+            app = partial(self._hand_on, rules, passage, incoming, scope)
             return await Overlap(passage, send).run(flow, perform, app, reject)
         decision = await drive(flow, perform)
         if decision.is_rejected:
             return await reject(decision)
-        return await self._hand_on(screened, Passage(decision.subject, decision), incoming, scope, send)
+        return await self._hand_on(rules, Passage(decision.subject, decision), incoming, scope, send)
 
     async def _hand_on(
-        self, screened: Screened, passage: Passage, incoming: _Incoming, scope: Scope, send: Send
+        self, rules: tuple[Rule, ...], passage: Passage, incoming: _Incoming, scope: Scope, send: Send
     ) -> None:
         """Call the app with the very body that was screened."""
         replay, watched = incoming.handed_on(send)
         mark(scope, passage)
-        scope[SCREENED_KEY] = replace(screened, source=replay)
+        scope[SCREENED_KEY] = Screened(self.screen, rules, incoming.head, replay)
         with passing(passage):
             await self.app(scope, replay, watched)
 
@@ -138,10 +139,11 @@ class ModerationMiddleware:
             return await send({"type": "websocket.close", "code": 1008})
         return await self._answer(decision, head, send, "websocket.http.response", [])
 
-    async def _perform(self, incoming: _Incoming, step: Step) -> Answer:
-        return await incoming.read(step) if isinstance(step, ReadBody) else await self.screen.perform(step)
+    def _perform(self, incoming: _Incoming, step: Step) -> Awaitable[Answer]:
+        return incoming.read(step) if isinstance(step, ReadBody) else self.screen.perform(step)
 
-    async def _reject(self, scope: Scope, head: Head, incoming: _Incoming, send: Send, decision: Decision) -> None:
+    async def _reject(self, scope: Scope, incoming: _Incoming, send: Send, decision: Decision) -> None:
+        head = incoming.head
         # A client that waits for "100 Continue" has sent nothing yet: refuse it without an upload.
         is_clean = incoming.is_complete or (not head.all(b"expect") and await incoming.drain())
         is_last = not is_clean and scope.get("http_version", "1.1").startswith("1")
@@ -160,26 +162,30 @@ class ModerationMiddleware:
 class _Incoming:
     """A request's body: read by us once, handed on to the app once, then left to the server."""
 
-    def __init__(self, receive: Receive, declared: int | None) -> None:
+    def __init__(self, receive: Receive, head: Head) -> None:
+        self.head: Final = head
         self.is_complete = False
         self._receive = receive
-        self._declared = declared
+        self._declared = head.declared_length
         self._body = io.BytesIO()  # gives its bytes away without another copy
         self._pending: Event | None = None
         self._is_gone = False
 
     async def read(self, step: ReadBody) -> bytes:
         """The whole body. Raises Oversize, Slow, Incomplete, ClientGone."""
-        with move_on_after(step.timeout) as scope:
-            while not self.is_complete:
-                self._body.write(await self._next())
-                if self._body.tell() > step.limit:
-                    raise Oversize(f"the body is over the limit of {step.limit} bytes")
-        if scope.cancelled_caught:
-            raise Slow(f"the body did not arrive within {step.timeout:g} seconds")
+        try:
+            await within(step.timeout, self._take(step.limit))
+        except Late:
+            raise Slow(f"the body did not arrive within {step.timeout:g} seconds") from None
         if self._declared not in (None, self._body.tell()):
             raise Incomplete(f"the body is {self._body.tell()} bytes long, not {self._declared} as declared")
         return self._body.getvalue()
+
+    async def _take(self, limit: int) -> None:
+        while not self.is_complete:
+            self._body.write(await self._next())
+            if self._body.tell() > limit:
+                raise Oversize(f"the body is over the limit of {limit} bytes")
 
     async def drain(self) -> bool:
         """Take in the rest, within bounds, so that the client gets to read our answer; whether all came."""
@@ -199,7 +205,7 @@ class _Incoming:
         async def receive() -> Event:
             if self._pending is not None:
                 # Callers poll from inside a cancelled scope; give them nothing that they would drop.
-                await checkpoint()
+                await checkpoint_if_cancelled()
             event, self._pending = self._pending, None
             if event is not None:
                 return event
@@ -223,13 +229,12 @@ class _Incoming:
 
 def _is_rereadable(headers: object) -> bool:
     """Whether going through them leaves them as they were; the specification asks only for iterables."""
-    return isinstance(headers, list | tuple) and all(isinstance(pair, list | tuple) for pair in headers)
+    return isinstance(headers, _SEQUENCES) and all(isinstance(pair, _SEQUENCES) for pair in headers)
 
 
-def _head(scope: Scope, given: Iterable[Sequence[bytes]]) -> Head:
-    headers = tuple((bytes(name).lower(), bytes(value)) for name, value in given)
+def _head(scope: Scope, given: Sequence[tuple[bytes, bytes]]) -> Head:
+    headers = tuple([(name.lower(), value) for name, value in given])
     query = scope.get("query_string", b"")
-    names = {name for name, _ in headers}
     return Head(
         method=scope.get("method", "GET"),
         path=scope["path"],
@@ -237,8 +242,7 @@ def _head(scope: Scope, given: Iterable[Sequence[bytes]]) -> Head:
         query=query.encode("latin-1", "replace") if isinstance(query, str) else query,
         headers=headers,
         # HTTP/2 and later need no header to announce a body.
-        has_body=b"transfer-encoding" in names
-        or any(name == b"content-length" and value != b"0" for name, value in headers)
+        has_body=announces_body(headers)
         or (scope["type"] == "http" and not scope.get("http_version", "1.1").startswith("1")),
         has_coded_slash=b"%2f" in (scope.get("raw_path") or b"").lower(),
         is_websocket=scope["type"] == "websocket",

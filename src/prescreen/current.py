@@ -6,7 +6,6 @@ It goes with the context (PEP 567): into the tasks and worker threads that a han
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Event, get_ident
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +22,9 @@ SCREENED_KEY: Final = "prescreen.screened"
 PASSAGE_KEY: Final = "prescreen.passage"
 """Where the Passage lies in an ASGI scope while the decision is still to come."""
 
+_SETTLED: Final = Event()  # for all that begin with their decision
+_SETTLED.set()
+
 
 class Passage:
     """A request on its way to the handler or in it, and the decision on it, which may still be to come.
@@ -35,11 +37,9 @@ class Passage:
         self.subject = subject
         self.outer = _passage.get()
         self.own = decision
-        self._settled = Event()
+        self._settled = Event() if decision is None else _SETTLED
         self._waiter: anyio.Event | None = None
         self._thread = get_ident()
-        if decision is not None:
-            self._settled.set()
 
     @property
     def is_settled(self) -> bool:
@@ -113,14 +113,17 @@ def is_left_over(holder: Mapping[str, Any]) -> bool:
     return _passage.get() is not None and SCREENED_KEY not in holder
 
 
-@contextmanager
-def passing(passage: Passage | None) -> Iterator[None]:
+class passing:  # noqa: N801  # it reads as the verb that it is in a `with`
     """What is called inside belongs to that request; to none with None."""
-    token = _passage.set(passage)
-    try:
-        yield
-    finally:
-        _passage.reset(token)
+
+    def __init__(self, passage: Passage | None) -> None:
+        self._passage = passage
+
+    def __enter__(self) -> None:
+        self._token = _passage.set(self._passage)
+
+    def __exit__(self, *_: object) -> None:
+        _passage.reset(self._token)
 
 
 class _Follows:

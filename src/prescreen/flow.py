@@ -15,10 +15,10 @@ from operator import itemgetter
 from time import perf_counter
 from typing import Any, Final, TypeVar, cast
 
-from prescreen import decode
-from prescreen.document import Field, Limits
+from prescreen.document import Limits
 from prescreen.errors import ModeratorError, ModeratorRefused, Oversize, RequestError, StoreError
 from prescreen.load import STALE, Room
+from prescreen.memory import Memory
 from prescreen.model import (
     Action,
     Cause,
@@ -39,7 +39,7 @@ from prescreen.readings import readings
 from prescreen.rule import Rule
 from prescreen.steps import AddStrike, Answer, LookUp, Moderate, ReadBody, Recall, Report, Step, Work
 from prescreen.strikes import Strikes
-from prescreen.target import Target, Targets
+from prescreen.target import Found, Target, Targets, size_of
 from prescreen.units import spelled
 
 T = TypeVar("T")
@@ -52,6 +52,7 @@ _GRACE: Final = 0.1  # seconds for a strike that is due when the deadline is ove
 _PATIENCE: Final = 0.5  # of the time, for a moderator while there is another one to ask
 _TOO_MANY: Final = "more screenings are in progress than there is room for"
 _READINGS: Final = 4  # times what a request may send: as sent, folded, joined with blanks and without
+_SMALL: Final = 7 << 10  # bytes of texts in all their readings
 Flow = Generator[Step, Answer, T]
 
 
@@ -79,6 +80,7 @@ class Plan:
     on_store_error: Action = Action.ALLOW
     rungs: Sequence[str] = ()
     room: Room = field(default_factory=lambda: Room(1 << 30))
+    asked: Memory[Sequence[Item]] = field(default_factory=partial(Memory, _SMALL), repr=False, compare=False)
 
 
 def screen_request(plan: Plan, rules: tuple[Rule, ...], head: Head) -> Flow[Decision]:
@@ -93,33 +95,20 @@ def screen_items(plan: Plan, items: Sequence[Item], subject: Subject | None = No
     return (yield from _Screening(plan, subject).run(_given(items)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The texts and images to judge; `is_unmatched` as in `Harvest`."""
-
-    items: Sequence[Item]
-    is_unmatched: bool = False
-
-
-def _given(items: Sequence[Item]) -> Flow[_Found]:
-    return _Found(items)
+def _given(items: Sequence[Item]) -> Flow[Found]:
+    return Found(items)
     yield  # a generator like the other
 
 
-def _read(plan: Plan, target: Target, head: Head) -> Flow[_Found]:
+def _read(plan: Plan, target: Target, head: Head) -> Flow[Found]:
     """From the head to the items; nothing of the body is read where the head alone decides."""
-    decode.admit(head, target.accepts)
-    query = decode.query_fields(head, plan.limits) if target.has_query else ()
+    framing = plan.targets.framing(target, head)
     timeout = plan.receive_timeout if plan.mode is Mode.ENFORCE else None
     body = cast("bytes", (yield ReadBody(target.accepts.limit, timeout)))
+    if (known := plan.targets.known(framing, body)) is not None:
+        return known
     size = target.accepts.limit if target.accepts.decode_content else len(body)
-    return cast("_Found", (yield Work(partial(_find, plan, target, head, body, query), size)))
-
-
-def _find(plan: Plan, target: Target, head: Head, body: bytes, query: tuple[Field, ...]) -> _Found:
-    document = decode.decode(head, body, target.accepts, plan.limits)
-    found = target.places.harvest(document, query, plan.limits)
-    return _Found(tuple(found.items), found.is_unmatched)
+    return cast("Found", (yield Work(partial(plan.targets.find, framing, body), size)))
 
 
 class _Screening:
@@ -134,7 +123,7 @@ class _Screening:
         self._verdicts: Sequence[Verdict] = ()
         self._latency = 0.0
 
-    def run(self, reading: Flow[_Found]) -> Flow[Decision]:
+    def run(self, reading: Flow[Found]) -> Flow[Decision]:
         """From who sent it and what is in it to the decision, which is on record when it is returned."""
         if not self._plan.room.enter():
             decision = self._decision(Action.REJECT, Cause.OVERLOADED, problem=_TOO_MANY, retry_after=self._left)
@@ -145,14 +134,14 @@ class _Screening:
         finally:
             self._plan.room.leave()
 
-    def _screened(self, reading: Flow[_Found]) -> Flow[Decision]:
+    def _screened(self, reading: Flow[Found]) -> Flow[Decision]:
         is_unmatched = False
         decision = yield from self._suspended()
         if decision is None:
             try:
                 found = yield from reading
                 is_unmatched = found.is_unmatched
-                decision = yield from self._listed(found.items)
+                decision = yield from self._listed(found)
             except RequestError as error:
                 decision = self._unscreened(error)
         if decision is None:
@@ -173,8 +162,9 @@ class _Screening:
             Action.REJECT, Cause.SUSPENDED, standing=standing, retry_after=left, problem=f"for {spelled(left)} more"
         )
 
-    def _listed(self, items: Sequence[Item]) -> Flow[Decision | None]:
+    def _listed(self, found: Found) -> Flow[Decision | None]:
         """The decision where a list has it; None where the moderator is to be asked, about what is on no list."""
+        items = found.items
         is_asked = self._plan.has_lists and self._store_problem is None  # one that is down is not waited for twice
         if is_asked and (texts := [item.value for item in items if isinstance(item, Text)]):
             listed = cast("Mapping[str, bool]", (yield from self._store(partial(LookUp, texts), _SHARE)) or {})
@@ -182,25 +172,31 @@ class _Screening:
                 Reason(DENIED, each.pointer) for each in items if self._is_listed(each, listed, is_allowed=False)
             ]:
                 return self._decision(Action.REJECT, Cause.FLAGGED, reasons=tuple(dict.fromkeys(denied)))
-            items = [each for each in items if not self._is_listed(each, listed, is_allowed=True)]
-        return self._without_store() or (yield from self._read(items))
+            left = [each for each in items if not self._is_listed(each, listed, is_allowed=True)]
+            found = found if len(left) == len(items) else Found(left)
+        return self._without_store() or (yield from self._read(found))
 
-    def _read(self, items: Sequence[Item]) -> Flow[Decision | None]:
+    def _read(self, found: Found) -> Flow[Decision | None]:
         """What the moderator is going to be asked: the items, in all their readings."""
-        work = partial(self._read_in_all_ways, items)
-        self._asked = cast("Sequence[Item]", (yield Work(work, sum(map(_size, items)))))
+        known = self._plan.asked.get(found)
+        if known is None:
+            work = partial(self._read_in_all_ways, found)
+            known = cast("Sequence[Item]", (yield Work(work, sum(map(_size, found.items)))))
+        self._asked = known
         return None
 
     @staticmethod
     def _is_listed(item: Item, listed: Mapping[str, bool], *, is_allowed: bool) -> bool:
         return isinstance(item, Text) and listed.get(item.value) is is_allowed
 
-    def _read_in_all_ways(self, items: Sequence[Item]) -> Sequence[Item]:
+    def _read_in_all_ways(self, found: Found) -> Sequence[Item]:
         target, most = self._target, _READINGS * self._plan.limits.characters
-        found = readings(items, self._plan.longest, join=target is not None and target.join)
-        if target is not None and sum(map(_size, found)) > most:
+        asked = readings(found.items, self._plan.longest, join=target is not None and target.join)
+        if target is None:
+            return asked
+        if sum(map(_size, asked)) > most:
             raise Oversize(f"the texts have more than {most} characters in all their readings")
-        return found
+        return self._plan.asked.keep(found, asked, size_of(asked))
 
     def _moderated(self, items: Sequence[Item]) -> Flow[Decision]:
         if not items:
@@ -218,7 +214,7 @@ class _Screening:
         failure: ModeratorError | None = None
         for rung, share in self._rungs():
             timeout = max((end - perf_counter()) * share, 0)
-            known, error = yield from _heard(Moderate(tuple(items[index] for index in left), timeout, rung))
+            known, error = yield from _heard(Moderate(tuple([items[index] for index in left]), timeout, rung))
             said = sorted([*said, *((left[place], known[place]) for place in known)], key=itemgetter(0))
             left = _left_open(left, known) if error else ()
             failure = failure or error
@@ -245,7 +241,7 @@ class _Screening:
         self._verdicts = [verdict for _, verdict in said]
         decision = self._judged([item for item, _ in said], self._verdicts)
         if is_all or decision.action is Action.REJECT:
-            return replace(decision, rung=rung)
+            return decision if rung is None else replace(decision, rung=rung)
         if rung is None and isinstance(failure, ModeratorRefused):
             problem = f"{type(failure).__name__}: {failure.problem}"
             return self._decision(Action.REJECT, Cause.REFUSED, reasons=decision.reasons, problem=problem)
@@ -321,12 +317,13 @@ class _Screening:
         )
 
     def _record(self, decision: Decision, *, is_unmatched: bool) -> Record:
+        images = sum(isinstance(item, Image) for item in self._asked)
         return Record(
             decision,
             self._plan.moderator,
             model=self._verdicts[0].model if self._verdicts else "",
-            texts=sum(isinstance(item, Text) for item in self._asked),
-            images=sum(isinstance(item, Image) for item in self._asked),
+            texts=len(self._asked) - images,
+            images=images,
             latency=self._latency,
             places=tuple(dict.fromkeys(self._place(reason.pointer) for reason in decision.reasons)),
             unmatched=is_unmatched,

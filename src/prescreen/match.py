@@ -8,7 +8,7 @@ and methods, and a request that one of them routes to a ruled handler must not s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -69,6 +69,11 @@ class RuleSet:
                 )
 
 
+def announces_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a body may follow these headers (HTTP/1.1), whose names are lower-case."""
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
+
+
 def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
     """Of the rules on the request's path, in order, those to screen it by; () for none.
 
@@ -87,6 +92,8 @@ def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
         # A handler that takes any method reads this body and query, too.
         has_text = head.has_body or head.is_websocket or (head.query and any(rule.reads_query for rule in screening))
         return tuple(screening) if has_text else ()
+    if len(named) == 1:
+        return (named[0],)  # whether it fits to the letter or not
     return _winners(named, head) or tuple(named)
 
 

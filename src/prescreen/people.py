@@ -72,15 +72,15 @@ class People:
         """Perform a step, awaiting. Raises StoreError."""
         from anyio import move_on_after, to_thread
 
-        answer: Answer = None
-        with move_on_after(step.timeout) as scope:
-            if self.store is not None and self.store.is_local:
-                answer = self._answer(step)
-            else:
+        if self.store is not None and self.store.is_local:
+            answer = self._answer(step)  # it waits for nothing
+        else:
+            answer = None
+            with move_on_after(step.timeout) as scope:
                 threads = limiter("stores", _THREADS)
                 answer = await to_thread.run_sync(self._answer, step, abandon_on_cancel=True, limiter=threads)
-        if scope.cancelled_caught:
-            raise StoreError(f"no answer within {step.timeout:g} s")
+            if scope.cancelled_caught:
+                raise StoreError(f"no answer within {step.timeout:g} s")
         if not isinstance(answer, _Struck):
             return answer
         for hook in answer.hooks:

@@ -14,6 +14,8 @@ from prescreen.units import action
 REST: Final = "*"
 """As a category: every category that is not named itself."""
 
+_STRICTEST_FIRST: Final = (Action.REJECT, Action.FLAG)
+
 UNSPECIFIED: Final = "unspecified"
 """The category of a verdict that is flagged without naming one."""
 
@@ -77,6 +79,8 @@ class Policy:
         return strictest(reason.action for reason in reasons)
 
     def _hits(self, verdict: Verdict) -> Iterator[str]:
+        if self._is_harmless(verdict):
+            return
         named = dict.fromkeys((*verdict.categories, *verdict.scores))
         for category in named:
             if category not in self.ignore and self._is_hit(category, verdict):
@@ -85,6 +89,12 @@ class Policy:
         is_explained = any(verdict.categories.values()) or (named and all(map(self._is_settled, named)))
         if verdict.flagged and not is_explained:
             yield UNSPECIFIED
+
+    def _is_harmless(self, verdict: Verdict) -> bool:
+        """Whether nothing in it could be a hit, found without weighing each category: so are most."""
+        if verdict.flagged or any(verdict.categories.values()):
+            return False
+        return not self.thresholds or max(verdict.scores.values(), default=0) < min(self.thresholds.values())
 
     def _is_hit(self, category: str, verdict: Verdict) -> bool:
         threshold, score = self._threshold(category), verdict.scores.get(category)
@@ -104,8 +114,8 @@ class Policy:
 
 def strictest(actions: Iterable[Action]) -> Action:
     """REJECT before FLAG before ALLOW; ALLOW of none."""
-    given = set(actions)
-    return next((action for action in (Action.REJECT, Action.FLAG) if action in given), Action.ALLOW)
+    given = tuple(actions)
+    return next((action for action in _STRICTEST_FIRST if action in given), Action.ALLOW)
 
 
 def _action(category: str, value: object) -> Action:

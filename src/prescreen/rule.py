@@ -113,6 +113,9 @@ class Rule:
 
         self._refuse_idle()
 
+    def __hash__(self) -> int:
+        return hash(self.match)  # targets are looked up by their rules, twice for each request
+
     def _refuse_idle(self) -> None:
         """Raise ConfigError for what would do nothing, or not what it looks like."""
         if EVERYTHING in self.json and len(self.json) > 1:

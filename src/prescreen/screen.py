@@ -20,11 +20,11 @@ from prescreen.log import log_decision
 from prescreen.match import RuleSet
 from prescreen.model import Action, ActionName, Decision, Head, Image, Item, Mode, ModeName, Rejection, Subject, Text
 from prescreen.moderators import AnyModerator
-from prescreen.people import People
+from prescreen.people import People, StoreStep
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections, is_token
 from prescreen.rule import Rule
-from prescreen.steps import AddStrike, Answer, LookUp, Moderate, Recall, Report, Step, Work
+from prescreen.steps import Answer, Moderate, Report, Step, Work
 from prescreen.stores import Store
 from prescreen.strikes import Strikes
 from prescreen.target import Targets
@@ -156,7 +156,7 @@ class Screen:
         if isinstance(step, Moderate):
             traffic = self.traffic[step.rung]
             return await (traffic.stale(step) if step.rung == STALE else traffic.moderate(step))
-        if isinstance(step, Recall | AddStrike | LookUp):
+        if isinstance(step, StoreStep):
             return await self.people.perform(step)
         if isinstance(step, Work) and step.size > _LARGE:
             from anyio import to_thread
@@ -169,7 +169,7 @@ class Screen:
         if isinstance(step, Moderate):
             traffic = self.traffic[step.rung]
             return traffic.stale_sync(step) if step.rung == STALE else traffic.moderate_sync(step)
-        if isinstance(step, Recall | AddStrike | LookUp):
+        if isinstance(step, StoreStep):
             return self.people.perform_sync(step)
         return self._done(step)
 
@@ -235,14 +235,14 @@ class Screened:
     source: object
 
 
-def is_screened(mark: object, now: Screened) -> bool:
+def is_screened(mark: object, screen: Screen, rules: tuple[Rule, ...], head: Head, source: object) -> bool:
     """Whether the same screen has screened this very request, and nothing has come between."""
     return (
         isinstance(mark, Screened)
-        and mark.source is now.source
-        and mark.rules == now.rules
-        and mark.head == now.head
-        and mark.screen.settings == now.screen.settings
+        and mark.source is source
+        and mark.rules == rules
+        and mark.head == head
+        and mark.screen.settings == screen.settings
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import getsizeof
 from typing import Any, Final, TypeVar
 
-from prescreen.document import Accepts, Limits
+from prescreen import decode
+from prescreen.document import Accepts, Field, Limits
 from prescreen.errors import ConfigError
-from prescreen.model import Action, BodyKind, ImagePolicy, Unmatched
+from prescreen.memory import Memory
+from prescreen.model import Action, BodyKind, Head, ImagePolicy, Item, Text, Unmatched
 from prescreen.paths import Places
 from prescreen.policy import strictest
 from prescreen.rule import EVERYTHING, SWITCHES, Rule
@@ -19,9 +22,12 @@ T = TypeVar("T")
 _COMBINATIONS: Final = 1024
 _UNMATCHED: Final[Sequence[Unmatched]] = ("reject", "all", "pass")  # the strictest first
 _IMAGES: Final[Sequence[ImagePolicy]] = ("reject", "moderate", "ignore")
+_FRAMING: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
+_SMALL_HEAD: Final = 1 << 10
+_SMALL_BODY: Final = 8 << 10  # bytes, with what is found in it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Target:
     """What one rule, or several together, say of a request: what any takes, read whole, and the strictest of the rest."""
 
@@ -35,20 +41,70 @@ class Target:
     on_oversize: Action
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Framing:
+    """How the bodies of requests to one target with such a head are read.
+
+    Of the head it has only what that depends on, so all that share it are read alike. `query` are the parameters of the
+    query, () where the target does not look at them.
+    """
+
+    target: Target
+    head: Head
+    query: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The texts and images to judge; `is_unmatched` as in `Harvest`."""
+
+    items: Sequence[Item]
+    is_unmatched: bool = False
+
+
 class Targets:
     """Targets by the rules that they are made of; a combination is compiled when it is first met.
 
-    Raises ConfigError with the index of the rule at fault.
+    What was found in small requests is remembered, and found again without being read. Raises ConfigError with the
+    index of the rule at fault.
     """
 
     def __init__(self, rules: Sequence[Rule], limits: Limits) -> None:
         self._limits = limits
+        self._framings = Memory[Framing](_SMALL_HEAD)
+        self._found = Memory[Found](_SMALL_BODY)
         self.of = lru_cache(_COMBINATIONS)(self._target)
         for index, rule in enumerate(rules):
             try:
                 self.of((rule,))
             except ConfigError as error:
                 raise ConfigError(f"rules[{index}].{error.key}", error.problem) from error
+
+    def framing(self, target: Target, head: Head) -> Framing:
+        """How the body behind this head is to be read. Raises RequestError where the head alone decides that it is not."""
+        told = tuple([header for header in head.headers if header[0] in _FRAMING])
+        query = head.query if target.has_query else b""
+        key = (target, told, query, head.is_websocket)
+        known = self._framings.get(key)
+        if known is None:
+            head = Head("", "", query=query, headers=told, is_websocket=head.is_websocket)
+            decode.admit(head, target.accepts)
+            known = Framing(target, head, decode.query_fields(head, self._limits) if target.has_query else ())
+            size = len(query) + sum(getsizeof(name) + getsizeof(value) for name, value in told)
+            self._framings.keep(key, known, size)
+        return known
+
+    def known(self, framing: Framing, body: bytes) -> Found | None:
+        """What is in a body, where one like it has been read lately."""
+        return self._found.get((framing, body)) if len(body) <= _SMALL_BODY else None
+
+    def find(self, framing: Framing, body: bytes) -> Found:
+        """What is in a body. Raises RequestError."""
+        target = framing.target
+        document = decode.decode(framing.head, body, target.accepts, self._limits)
+        harvest = target.places.harvest(document, framing.query, self._limits)
+        found = Found(tuple(harvest.items), harvest.is_unmatched)
+        return self._found.keep((framing, body), found, getsizeof(body) + size_of(found.items))
 
     def _target(self, rules: tuple[Rule, ...]) -> Target:
         return Target(
@@ -70,6 +126,13 @@ class Targets:
             with_floats=any("?" in path for rule in rules for path in rule.json),  # in a filter
             **switches,
         )
+
+
+def size_of(items: Iterable[Item]) -> int:
+    """The bytes that texts and images take in memory."""
+    return sum(
+        getsizeof(each.pointer) + getsizeof(each.value if isinstance(each, Text) else each.url) for each in items
+    )
 
 
 def _places(rules: Sequence[Rule]) -> Places:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from prescreen.current import SCREENED_KEY, Passage, followed, is_left_over, mark, passing, unscreened
 from prescreen.drive import drive_sync
 from prescreen.errors import ConfigError, Incomplete, LengthRequired, Oversize, Unreadable
-from prescreen.match import choose
+from prescreen.match import announces_body, choose
 from prescreen.model import Decision, Head, Mode
 from prescreen.routes import announce
 from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from
@@ -70,18 +70,18 @@ class ModerationMiddleware:
             return self._call(unscreened() if self._is_off else None, environ, start_response)
         head = _head(environ, root, path)
         rules = choose(rules, head)
-        now = Screened(self.screen, rules, head, environ.get("wsgi.input"))
-        if not rules or is_screened(environ.get(SCREENED_KEY), now):
+        if not rules or is_screened(environ.get(SCREENED_KEY), self.screen, rules, head, environ.get("wsgi.input")):
             return self.app(environ, start_response)
         incoming = _Incoming(environ, head)
         decision = drive_sync(self.screen.request_flow(rules, head), partial(self._perform, incoming))
         if decision.is_rejected:
             return self._reject(decision, head, incoming, start_response)
-        incoming.hand_on(environ)
+        is_reframed = incoming.hand_on(environ)
         passage = Passage(decision.subject, decision)
         mark(environ, passage)
         # What a second middleware will find: the head as it is now, with its framing made plain.
-        environ[SCREENED_KEY] = Screened(self.screen, rules, _head(environ, root, path), environ.get("wsgi.input"))
+        head = _head(environ, root, path) if is_reframed else head
+        environ[SCREENED_KEY] = Screened(self.screen, rules, head, environ.get("wsgi.input"))
         return self._call(passage, environ, start_response)
 
     def _call(self, passage: Passage | None, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -149,19 +149,20 @@ class _Incoming:
         except OSError:
             pass  # the client is gone; the answer will find that out too
 
-    def hand_on(self, environ: Environ) -> None:
-        """Give the app what was screened; where nothing or only a part was read, what is there."""
+    def hand_on(self, environ: Environ) -> bool:
+        """Give the app what was screened; where nothing or only a part was read, what is there. Whether the head is another now."""
         if not self._is_complete:
             if self._size:
                 environ["wsgi.input"] = io.BufferedReader(_Chain(self._body.getvalue(), self._stream))
-            return
+            return False
         if self._start is not None and not self._stream.read(1):
             self._stream.seek(self._start)  # ends where the screened bytes end: as good as ours
         else:
             environ["wsgi.input"] = io.BytesIO(self._body.getvalue())
+        framing = (environ.get("CONTENT_LENGTH"), environ.pop("HTTP_TRANSFER_ENCODING", None))
         if self._size:
             environ["CONTENT_LENGTH"] = str(self._size)
-        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        return framing != (environ.get("CONTENT_LENGTH"), None)
 
     def _end(self) -> int | None:
         """Where to stop: a count of bytes, or None for the end of the stream (PEP 3333, `wsgi.input`)."""
@@ -212,7 +213,6 @@ def _is_made(response: object, environ: Environ) -> bool:
 
 def _head(environ: Environ, root: str, path: str) -> Head:
     headers = tuple(_headers(environ))
-    names = {name for name, _ in headers}
     method = environ.get("REQUEST_METHOD", "GET")
     is_websocket = method == "GET" and "websocket" in str(environ.get("HTTP_UPGRADE", "")).lower()
     return Head(
@@ -221,9 +221,7 @@ def _head(environ: Environ, root: str, path: str) -> Head:
         root_path=root,
         query=str(environ.get("QUERY_STRING", "")).encode("latin-1"),
         headers=headers,
-        has_body=b"transfer-encoding" in names
-        or any(name == b"content-length" and value != b"0" for name, value in headers)
-        or not str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).startswith("HTTP/1"),
+        has_body=announces_body(headers) or not str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).startswith("HTTP/1"),
         has_coded_slash="%2f" in str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").lower(),
         is_websocket=is_websocket,
         client=environ.get("REMOTE_ADDR") or None,
