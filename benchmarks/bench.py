@@ -1,7 +1,7 @@
 """What moderation costs a real server: the bare app, two ways of doing it by hand, and prescreen, by turns in one run.
 
-    make bench             about nine minutes; prints the tables, and writes them to benchmarks/RESULTS.md
-    make bench QUICK=1     about two minutes; prints only
+make bench             about nine minutes; prints the tables, and writes them to benchmarks/RESULTS.md
+make bench QUICK=1     about two minutes; prints only
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def measured(stack: Stack, running: Mapping[str, Site]) -> Samples:
     """Every load on every server, round by round and each time in the other order; the first, short one warms up."""
     found: dict[str, dict[str, list[Mapping[str, float]]]] = {name: defaultdict(list) for name in LOADS}
     for number in range(ROUNDS + 1):
-        print(f"{stack.name}: " + (f"round {number} of {ROUNDS}" if number else "warming up"), file=sys.stderr, flush=True)
+        print(
+            f"{stack.name}: " + (f"round {number} of {ROUNDS}" if number else "warming up"), file=sys.stderr, flush=True
+        )
         for name, load in LOADS.items():
             for kind in (stack.kinds, stack.kinds[::-1])[number % 2]:
                 if kind == "bare" and not load.on_bare:
@@ -114,7 +116,9 @@ def rows(stack: Stack, samples: Samples) -> Iterator[Row]:
         f"≥ {least:,.0f}" + (" and ≥ 3 x (c)" if "careful" in stack.kinds else ""),
         lambda of: of[OURS] >= least and of[OURS] >= 3 * of.get("careful", 0),
     )
-    yield Row("their latency at the 99th percentile, ms", _medians(distinct, "p99"), "≤ 120", lambda of: of[OURS] <= 120)
+    yield Row(
+        "their latency at the 99th percentile, ms", _medians(distinct, "p99"), "≤ 120", lambda of: of[OURS] <= 120
+    )
     yield Row("CPU for one of them, ms", _medians(distinct, "cpu"), form="{:.2f}")
     # Eight calls out at once are shared by all who wait.
     most = 1000 * 8 / stack.connections

@@ -17,6 +17,8 @@ from urllib.request import Request, urlopen
 from servers import serve
 
 ROOT: Final = Path(__file__).parent.parent
+PATH: Final = os.pathsep.join(str(ROOT / folder) for folder in ("", "src", "tests"))
+"""The PYTHONPATH of what is started."""
 _MARKS: Final = (f"run {os.getpid()}-{number}" for number in count())
 
 
@@ -100,15 +102,15 @@ class Site:
 def provider(seconds: float = 0.05) -> Iterator[int]:
     """The moderation server; its port."""
     command = ("benchmarks.provider", "{port}", str(seconds))
-    with serve(command, "", ROOT, PYTHONPATH=_path()) as port:
+    with serve(command, "", ROOT, PYTHONPATH=PATH) as port:
         yield port
 
 
 @contextmanager
 def site(stack: Stack, kind: str, provider: int, **environment: str) -> Iterator[Site]:
     """One server, ready to answer."""
-    known = {"BENCHMARK_KIND": kind, "BENCHMARK_PROVIDER": f"http://127.0.0.1:{provider}/v1"}
-    with serve(stack.command, stack.app, ROOT, PYTHONPATH=_path(), **known, **environment) as port:
+    environment |= {"BENCHMARK_KIND": kind, "BENCHMARK_PROVIDER": f"http://127.0.0.1:{provider}/v1", "PYTHONPATH": PATH}
+    with serve(stack.command, stack.app, ROOT, output=None, **environment) as port:
         found = Site(port, provider)
         found.post("/chat", {"message": "hello"})
         yield found
@@ -123,7 +125,8 @@ def sites(stack: Stack, provider: int) -> Iterator[Mapping[str, Site]]:
 
 def tell(port: int, what: str) -> dict[str, float]:
     """Give the provider an order, or ask it for its figures."""
-    return ask(port, f"/{what}", None if what == "stats" else b"")
+    stats: dict[str, float] = ask(port, f"/{what}", None if what == "stats" else b"")
+    return stats
 
 
 def ask(port: int, path: str, body: bytes | None = None) -> Any:
@@ -131,8 +134,3 @@ def ask(port: int, path: str, body: bytes | None = None) -> Any:
     request = Request(f"http://127.0.0.1:{port}{path}", body, {"content-type": "application/json"})
     with urlopen(request, timeout=60) as response:
         return json.load(response)
-
-
-def _path() -> str:
-    return os.pathsep.join([str(ROOT), str(ROOT / "src"), str(ROOT / "tests")])
-

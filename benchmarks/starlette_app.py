@@ -59,7 +59,7 @@ def careful() -> Middleware:
         def __init__(self, app: Any) -> None:
             self.app = app
 
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
             if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in ruled.PATHS:
                 return await self.app(scope, receive, send)
             body, more = b"", True
