@@ -24,7 +24,7 @@ def options() -> ScreenOptions:
             Rule("POST /upload", form=["message"], max_body="2MiB"),
         ],
         "moderators": {"openai": {"base_url": PROVIDER, "api_key": "benchmark"}},
-        "deadline": os.environ.get("BENCHMARK_DEADLINE", "2s"),  # the default
+        "deadline": os.environ.get("BENCHMARK_DEADLINE", "5s"),
     }
 
 

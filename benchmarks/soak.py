@@ -30,7 +30,7 @@ def main() -> None:
 
 def grows(stack: Stack) -> bool:
     """Whether a server of this kind does, by more than it may. The provider answers at once here."""
-    with provider(0) as port, site(stack, "prescreen", port) as server:
+    with provider(0) as port, site(stack, "prescreen", port, BENCHMARK_DEADLINE="60s") as server:
         _load(server, stack, "distinct", WARM)
         before = server.usage()["now"]
         done = _load(server, stack, "mixed", REQUESTS)

@@ -32,8 +32,8 @@ end
 function done(summary, latency)
    local failed = summary.errors
    io.write(string.format(
-      '{"requests":%d,"seconds":%.6f,"failed":%d,"p50":%.3f,"p99":%.3f}\n',
-      summary.requests, summary.duration / 1e6,
-      failed.connect + failed.read + failed.write + failed.status + failed.timeout,
+      '{"requests":%d,"seconds":%.6f,"refused":%d,"broken":%d,"p50":%.3f,"p99":%.3f}\n',
+      summary.requests, summary.duration / 1e6, failed.status,
+      failed.connect + failed.read + failed.write + failed.timeout,
       latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
 end
