@@ -58,11 +58,9 @@ async def uploaded(server: Site) -> Sequence[bytes]:
 
 
 def _wait_for_all(server: Site, uploads: Sequence[asyncio.Task[bytes]]) -> None:
-    started = server.usage()["received"]
-    while started < UPLOADS * MIB:
+    while server.usage()["received"] < UPLOADS * MIB:
         assert not any(upload.done() for upload in uploads), "an upload was answered before it was judged"
         time.sleep(0.2)
-        started = server.usage()["received"]
 
 
 async def upload(port: int, number: int) -> bytes:

@@ -15,7 +15,7 @@ from benchmarks.stacks import STACKS, Site, Stack, provider, site
 
 MIB: Final = 1 << 20
 REQUESTS: Final = int(os.environ.get("REQUESTS") or 1_000_000)
-WARM: Final = 20_000
+WARM: Final = min(20_000, REQUESTS)
 """Requests with messages of their own before the first look: more than the verdicts that are remembered."""
 MOST: Final = 10 * MIB
 SLICE: Final = 10
