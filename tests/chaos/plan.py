@@ -1,0 +1,51 @@
+"""What is to happen, in which order: the same for the same seed. And the figures that app, weather and judge share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from prescreen.config import Settings
+
+SENTINEL: Final = "seven violet lanterns"
+HARMLESS: Final = "eleven quiet harbours"
+
+DEADLINE: Final = 1.0  # seconds, of both screens
+GRACE: Final = 0.1  # seconds over the deadline for everything that is not the screening
+HAS_TRAFFIC: Final = "breaker" in Settings.model_fields  # caches, breakers and rungs are there
+PROBE: Final = 0.5 if HAS_TRAFFIC else 0.0  # seconds until an open breaker tries again
+RECOVERY: Final = PROBE + DEADLINE  # a probe may be under way, and fail, when the weather turns fair
+RUNGS: Final = ("stale", "flag") if HAS_TRAFFIC else ("flag",)
+
+FAIR: Final = "fair"
+FAULTS: Final = ("429", "500", "half 500", "stall", "slow", "drip", "reset", "counts", "garbage", "dead", "deaf")
+EVENTS: Final = ("kill workers", "restart store", "freeze store")
+
+_FAULT: Final = 1.5  # seconds: longer than the deadline, so that some requests go from one weather into the next
+_FAIR: Final = RECOVERY + 0.8
+_EVENT: Final = 0.4  # of a phase has gone by
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A weather, for so many seconds. `event` happens in the middle of it, at `event_after` seconds."""
+
+    weather: str
+    seconds: float
+    event: str | None = None
+
+    @property
+    def event_after(self) -> float:
+        return self.seconds * _EVENT
+
+
+def round_of(chance: Random, stretch: float = 1.0) -> Iterator[Phase]:
+    """Every fault once, each with fair weather after it, and every event once; faults up to `stretch` times as long."""
+    faults = chance.sample(FAULTS, len(FAULTS))
+    weathers = [each for fault in faults for each in (fault, FAIR)]
+    events = dict(zip(chance.sample(range(len(weathers)), len(EVENTS)), EVENTS, strict=True))
+    for index, weather in enumerate(weathers):
+        seconds = _FAIR if weather == FAIR else _FAULT * chance.uniform(1, stretch)
+        yield Phase(weather, seconds, events.get(index))
