@@ -47,7 +47,10 @@ def _tell(report: Report) -> None:
     last = report.weathers[-1]
     sent = [each for each in report.measured.sent if last.start <= each.sent <= last.end]
     took = max((each.took for each in sent if each.fate == "answered"), default=0.0)
-    print(f"{last.name:9} {last.end - last.start:4.1f} s, {len(sent):5} requests, longest {took:.3f} s", flush=True)
+    event = f"; {last.event}" if last.event else ""
+    print(
+        f"{last.name:9} {last.end - last.start:4.1f} s, {len(sent):4} requests, longest {took:.3f} s{event}", flush=True
+    )
 
 
 def _options() -> argparse.Namespace:

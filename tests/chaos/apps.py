@@ -13,12 +13,10 @@ from fastapi import FastAPI, Request
 from flask import Flask, request
 from pydantic import BaseModel
 
-from chaos.plan import DEADLINE, HAS_TRAFFIC, PROBE, RUNGS
+from chaos.plan import DEADLINE, HAS_TRAFFIC, LENIENT, PROBE, RUNGS, STRICT
 from prescreen import Decision, Rule, Screen, Strikes, decision_of
 from prescreen.asgi import ModerationMiddleware as AsgiMiddleware
 from prescreen.wsgi import ModerationMiddleware as WsgiMiddleware
-
-STRICT, LENIENT = "/strict", "/lenient"
 
 # Breakers that open within a fault of a second, and verdicts that are stale in the next.
 _TRAFFIC: Final[dict[str, Any]] = {

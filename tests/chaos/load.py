@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from random import Random
 from time import monotonic
 from typing import Final, Literal
 
-from chaos.apps import LENIENT, STRICT
-from chaos.plan import HARMLESS, SENTINEL
+from chaos.plan import HARMLESS, LENIENT, SENTINEL, STRICT
 
 _PATIENCE: Final = 10.0  # seconds; an answer that takes longer is none
 _RESENT: Final = 5  # times, after a lost connection
@@ -152,7 +152,12 @@ class Load:
         """Wait until every worker of every app has answered."""
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             for app in self._ports:
-                group.create_task(self._watch(app, lambda app=app: len(self.measured.workers[app]) >= workers))  # type: ignore[misc]
+                group.create_task(self._watch(app, partial(self._has, app, workers)))
+        for pings in self.measured.pings.values():
+            pings.clear()  # they waited for the workers to start
+
+    def _has(self, app: str, workers: int) -> bool:
+        return len(self.measured.workers[app]) >= workers
 
     async def run(self) -> None:
         """Send until `is_over`, and then until everything is answered."""

@@ -11,6 +11,7 @@ from prescreen.config import Settings
 
 SENTINEL: Final = "seven violet lanterns"
 HARMLESS: Final = "eleven quiet harbours"
+STRICT, LENIENT = "/strict", "/lenient"  # the routes, by what happens there while the moderator is away
 
 DEADLINE: Final = 1.0  # seconds, of both screens
 GRACE: Final = 0.1  # seconds over the deadline for everything that is not the screening
@@ -42,10 +43,13 @@ class Phase:
 
 
 def round_of(chance: Random, stretch: float = 1.0) -> Iterator[Phase]:
-    """Every fault once, each with fair weather after it, and every event once; faults up to `stretch` times as long."""
+    """Every fault once, each with fair weather after it; faults up to `stretch` times as long.
+
+    Every event once, too, in the first half: what it broke has to be seen whole again.
+    """
     faults = chance.sample(FAULTS, len(FAULTS))
     weathers = [each for fault in faults for each in (fault, FAIR)]
-    events = dict(zip(chance.sample(range(len(weathers)), len(EVENTS)), EVENTS, strict=True))
+    events = dict(zip(chance.sample(range(len(FAULTS)), len(EVENTS)), EVENTS, strict=True))
     for index, weather in enumerate(weathers):
         seconds = _FAIR if weather == FAIR else _FAULT * chance.uniform(1, stretch)
         yield Phase(weather, seconds, events.get(index))

@@ -38,6 +38,7 @@ class Weather:
     name: str
     start: float
     end: float
+    event: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +145,18 @@ class _Run:
 
     async def _through(self, phase: Phase) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._put(phase.weather, phase.seconds))
+            group.create_task(self._put(phase.weather, phase.seconds, phase.event))
             if phase.event is not None:
                 await asyncio.sleep(phase.event_after)
                 await self._happen(phase.event, phase.seconds)
         if self._tell is not None:
             self._tell(self._report)
 
-    async def _put(self, weather: str, seconds: float) -> None:
+    async def _put(self, weather: str, seconds: float, event: str | None = None) -> None:
         start = monotonic()
         await asyncio.to_thread(self._service.change, weather)
         await asyncio.sleep(max(start + seconds - monotonic(), 0))
-        self._report.weathers.append(Weather(weather, start, monotonic()))
+        self._report.weathers.append(Weather(weather, start, monotonic(), event))
 
     async def _happen(self, event: str, seconds: float) -> None:
         match event:

@@ -232,7 +232,7 @@ class Service:
         self._door.listen(0)
         for _ in range(4):
             client = socket.socket()
-            client.setblocking(False)  # noqa: FBT003  # the name of the method says what it means
+            client.setblocking(False)
             client.connect_ex(("127.0.0.1", self.port))
             self._waiting.append(client)
 

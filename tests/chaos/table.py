@@ -24,9 +24,9 @@ def table(report: Report) -> Iterator[str]:
         weather = evidence.weather(each.sent)
         sent[weather.name if weather else FAIR, each.app].append(each)
     yield _LINE.format(*_HEAD)
-    for weather in (FAIR, *FAULTS):
+    for name in (FAIR, *FAULTS):
         for app in report.measured.pings:
-            yield _LINE.format(weather, app, *_figures(evidence, sent[weather, app]))
+            yield _LINE.format(name, app, *_figures(evidence, sent[name, app]))
 
 
 def _figures(evidence: Evidence, sent: list[Sent]) -> Iterator[object]:
@@ -55,7 +55,10 @@ def remarks(report: Report) -> Iterator[str]:
     lost = Counter(each.app for each in measured.sent if each.fate == "lost")
     yield "ms late (median, 99 %, max): " + "; ".join(
         f"{name} {' '.join(_times(each.took for each in samples))}"
-        for name, samples in {**{f"{app}'s ping": found for app, found in measured.pings.items()}, "the load": measured.lags}.items()
+        for name, samples in {
+            **{f"{app}'s ping": found for app, found in measured.pings.items()},
+            "the load": measured.lags,
+        }.items()
     )
     for app in measured.pings:
         killed = sum(kill.app == app for kill in kills)
