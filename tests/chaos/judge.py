@@ -82,11 +82,11 @@ class Evidence:
         return over - self.lateness(sent.app, *before) - self.lateness(sent.app, *after)
 
     def is_settled(self, sent: Sent) -> bool:
-        """Whether fair weather had lasted long enough when this was sent, and lasted until it was answered."""
+        """Whether fair weather had lasted long enough when this was sent, and lasted until it was, or could have been, judged."""
         weather = self.weather(sent.sent)
         if weather is None or weather.name != FAIR:
             return False
-        return weather.start + RECOVERY <= sent.sent and sent.ended <= weather.end
+        return weather.start + RECOVERY <= sent.sent and min(sent.ended, sent.sent + DEADLINE / 2) <= weather.end
 
     def weather(self, at: float) -> Weather | None:
         """What it was like then; None before the first weather and after the last."""

@@ -38,7 +38,7 @@ class Sent:
     text: int
     sent: float
     ended: float = 0.0
-    fate: Fate = "answered"
+    fate: Fate = "never answered"
     status: int | None = None
     retry_after: str | None = None
     resent: int | None = None
@@ -209,9 +209,9 @@ class Load:
         except _Lost as error:
             sent.sent, sent.ended, sent.fate = error.args[0], monotonic(), "lost"
         except TimeoutError:
-            sent.ended, sent.fate = monotonic(), "never answered"
+            sent.ended = monotonic()
         else:
-            sent.sent, sent.ended, sent.status = answer.sent, answer.ended, answer.status
+            sent.sent, sent.ended, sent.status, sent.fate = answer.sent, answer.ended, answer.status, "answered"
             sent.retry_after = answer.headers.get("retry-after")
 
     async def _watch(self, app: str, is_over: Callable[[], bool]) -> None:
