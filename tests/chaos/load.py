@@ -137,7 +137,7 @@ class _Connection:
 class Load:
     """Clients for the apps at these ports. `rate` is of requests in a second to each app, while answers come at once."""
 
-    def __init__(self, ports: Mapping[str, int], chance: Random, *, clients: int = 16, rate: float = 60) -> None:
+    def __init__(self, ports: Mapping[str, int], chance: Random, *, clients: int = 16, rate: float = 30) -> None:
         self.measured: Final = Measured(pings={app: [] for app in ports}, workers={app: {} for app in ports})
         self.is_over = False
         self._ports, self._chance = ports, chance
