@@ -45,7 +45,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 def test_no_weather_and_no_crash_loses_delays_or_unmarks_a_request(report: Report) -> None:
-    assert violations(report, ROBUST_TIME) == []
+    assert "\n".join(violations(report, ROBUST_TIME)[:20]) == ""
 
 
 @pytest.mark.parametrize("app", APPS)

@@ -24,7 +24,7 @@ FAIR: Final = "fair"
 FAULTS: Final = ("429", "500", "half 500", "stall", "slow", "drip", "reset", "counts", "garbage", "dead", "deaf")
 EVENTS: Final = ("kill workers", "restart store", "freeze store")
 
-_FAULT: Final = 1.5  # seconds: longer than the deadline, so that some requests go from one weather into the next
+_FAULT: Final = 1.3  # seconds: longer than the deadline, so that some requests go from one weather into the next
 _FAIR: Final = RECOVERY + DEADLINE
 _EVENT: Final = 0.4  # of a phase has gone by
 
