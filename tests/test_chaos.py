@@ -20,7 +20,7 @@ from chaos import __main__ as command
 from chaos import judge
 from chaos.judge import ROBUST_TIME, STRICT_TIME, percentile, violations
 from chaos.load import Fate, Kind, Measured, Sample, Sent
-from chaos.plan import DEADLINE, EVENTS, FAIR, FAULTS, HAS_TRAFFIC, LENIENT, RECOVERY, SENTINEL, STRICT, Phase, round_of
+from chaos.plan import DEADLINE, EVENTS, FAIR, FAULTS, LENIENT, SENTINEL, STRICT, Phase, recovery, round_of
 from chaos.run import APPS, Handled, Judged, Kill, Report, Service, Weather, _service, run
 from chaos.service import SKIES
 from chaos.table import remarks, table
@@ -59,7 +59,7 @@ def test_every_fault_was_met_and_told_in_every_way(report: Report, app: str) -> 
     assert [kill.app for kill in report.kills].count(app) == 1
     assert {200, 400, 503} <= {each.status for each in sent}
     passed = [handled for each, handled in evidence.reached() if each.app == app and handled.degraded]
-    assert {handled.action for handled in passed} == {"flag"}
+    assert {(handled.action, handled.rung) for handled in passed} == {("flag", "flag"), ("allow", "stale")}
     assert any(each.is_flagged for each, handled in evidence.reached() if handled in passed)
 
 
@@ -73,7 +73,7 @@ def test_a_seed_makes_the_same_plan_with_every_fault_and_every_event_in_it() -> 
     assert sorted(phase.weather for phase in plan[::2]) == sorted(FAULTS)
     assert {phase.weather for phase in plan[1::2]} == {FAIR}
     assert sorted(phase.event for phase in plan if phase.event) == sorted(EVENTS)
-    assert min(phase.seconds for phase in plan if phase.weather == FAIR) > RECOVERY
+    assert all(fair.seconds > recovery(fault.weather) for fault, fair in zip(plan[::2], plan[1::2], strict=True))
 
 
 # The moderation service
@@ -170,7 +170,7 @@ def test_an_answer_that_drips_never_stops_and_never_ends(service: Service) -> No
 
 START = 100.0
 FAIR_AT = START + 2.0
-SETTLED = FAIR_AT + RECOVERY + 0.1
+SETTLED = FAIR_AT + recovery("stall") + 0.1
 
 
 def sent(number: int, path: str, kind: Kind, at: float, status: int | None) -> Sent:
@@ -198,7 +198,7 @@ def sound() -> Report:
     ]
     found.measured.sent[2].resent = 4
     found.handled = [
-        Handled(2, START + 0.6, "flag", "unavailable", degraded=True, rung="flag" if HAS_TRAFFIC else None),
+        Handled(2, START + 0.6, "flag", "unavailable", degraded=True, rung="flag"),
         Handled(5, SETTLED + 0.4, "allow", "clean", degraded=False, rung=None),
         Handled(7, SETTLED + 2.4, "allow", "clean", degraded=False, rung=None),
     ]
@@ -262,6 +262,16 @@ WRONG: dict[str, tuple[Change, str]] = {
     "marked as allowed": (
         lambda run: handle(run, 1, degraded=True, rung="flag"),
         "request 1 .* its mark is not that of its rung",
+    ),
+    "marked with another rung": (
+        lambda run: run.handled.__setitem__(
+            0, Handled(2, START + 0.6, "flag", "unavailable", degraded=True, rung="allow")
+        ),
+        "request 2 .* its mark is not that of its rung",
+    ),
+    "stale without a verdict": (
+        lambda run: run.handled.__setitem__(0, Handled(2, START + 0.6, "allow", "clean", degraded=True, rung="stale")),
+        "request 2 .* no moderator has judged it",
     ),
     "unknown rung": (
         lambda run: (handle(run, 4, rung="azure"), judged(run, 4, flagged=False)),
@@ -338,6 +348,25 @@ def test_a_loaded_machine_may_be_late_now_and_then_and_not_by_a_second() -> None
     one = sound()
     late(one, 1, 1.2)
     assert len(violations(one, ROBUST_TIME)) == 1
+
+
+def test_a_stale_verdict_is_one_that_a_moderator_gave() -> None:
+    stale = sound()
+    request(stale, 4).path = LENIENT
+    handle(stale, 4, degraded=True, cause="clean", rung="stale")
+    judged(stale, 4, flagged=False)
+    assert violations(stale) == []
+
+
+def test_a_moderator_that_had_too_many_requests_is_left_alone_for_longer() -> None:
+    paused = sound()
+    paused.weathers[0] = Weather("429", START, FAIR_AT, "kill workers")
+    answer(paused, 5, 503)
+    paused.handled.pop(1)
+    request(paused, 5).retry_after = "5"
+    assert violations(paused) == ["fastapi on this machine is too slow to tell whether it recovers"]
+    request(paused, 5).sent += recovery("429")
+    assert re.search("request 5 .* got 503 in settled weather", "\n".join(violations(paused)))
 
 
 def test_a_machine_that_is_too_slow_to_tell_is_no_recovery() -> None:

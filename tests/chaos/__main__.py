@@ -17,7 +17,7 @@ from chaos.run import Report, run
 from chaos.table import remarks, table
 
 _STRETCH: Final = 3.0
-_SHOWN: Final = 40
+_SHOWN: Final = 100
 
 
 def main() -> int:

@@ -7,35 +7,33 @@ from __future__ import annotations
 
 import os
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI, Request
 from flask import Flask, request
 from pydantic import BaseModel
 
-from chaos.plan import DEADLINE, HAS_TRAFFIC, LENIENT, PROBE, RUNGS, STRICT
+from chaos.plan import DEADLINE, LENIENT, PROBE, RUNGS, STRICT
 from prescreen import Decision, Rule, Screen, Strikes, decision_of
 from prescreen.asgi import ModerationMiddleware as AsgiMiddleware
 from prescreen.wsgi import ModerationMiddleware as WsgiMiddleware
 
 # Breakers that open within a fault of a second, and verdicts that are stale in the next.
-_TRAFFIC: Final[dict[str, Any]] = {
-    "breaker": {"rate": 0.5, "calls": 5, "window": "1s", "probe": f"{PROBE}s"},
-    "cache": {"ttl": "2s", "stale": "1h"},
-}
+_BREAKER: Final = {"rate": 0.5, "calls": 5, "window": "1s", "probe": PROBE}
+_CACHE: Final = {"ttl": "2s", "stale": "1h"}
 
 
 def screen(path: str) -> Screen:
-    lenient: Any = list(RUNGS) if HAS_TRAFFIC else RUNGS[0]
     return Screen(
         rules=[Rule(f"POST {path}", json=["$.text"])],
         moderators={"openai": {"api_key": "k", "base_url": os.environ["MODERATION_URL"]}},
         deadline=DEADLINE,
-        on_error="reject" if path == STRICT else lenient,
+        on_error="reject" if path == STRICT else RUNGS,
         subject="header:x-user",
         strikes=Strikes(limit=10**9),  # so that every request asks the store, and none is suspended
         store=os.environ["STORE"],
-        **(_TRAFFIC if HAS_TRAFFIC else {}),
+        breaker=_BREAKER,
+        cache=_CACHE,
     )
 
 
@@ -49,8 +47,14 @@ class Message(BaseModel):
 def note(number: int, decision: Decision | None) -> None:
     """One line in one write: nothing that is on record is lost with its process."""
     assert decision is not None
-    rung = getattr(decision, "rung", None) or "-"
-    words = (number, f"{monotonic():.6f}", decision.action, decision.cause, int(decision.degraded), rung)
+    words = (
+        number,
+        f"{monotonic():.6f}",
+        decision.action,
+        decision.cause,
+        int(decision.degraded),
+        decision.rung or "-",
+    )
     os.write(_HANDLED, (" ".join(map(str, words)) + "\n").encode())
 
 

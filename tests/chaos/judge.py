@@ -18,7 +18,7 @@ from functools import cached_property, partial
 from typing import Final
 
 from chaos.load import Sample, Sent
-from chaos.plan import DEADLINE, FAIR, GRACE, HAS_TRAFFIC, LENIENT, RECOVERY, RUNGS, STRICT
+from chaos.plan import DEADLINE, FAIR, GRACE, LENIENT, RUNGS, STRICT, recovery
 from chaos.run import WORKERS, Handled, Judged, Report, Weather
 
 _AROUND_KILL: Final = 1.0  # seconds after it in which a connection may prove lost
@@ -83,16 +83,22 @@ class Evidence:
 
     def is_settled(self, sent: Sent) -> bool:
         """Whether fair weather had lasted long enough when this was sent, and lasted until it was, or could have been, judged."""
-        weather = self.weather(sent.sent)
-        if weather is None or weather.name != FAIR:
+        index = self._index(sent.sent)
+        if index is None or self.report.weathers[index].name != FAIR:
             return False
-        return weather.start + RECOVERY <= sent.sent and min(sent.ended, sent.sent + DEADLINE / 2) <= weather.end
+        fair, before = self.report.weathers[index], self.report.weathers[index - 1] if index else None
+        since = fair.start + recovery(before.name if before else FAIR)
+        return since <= sent.sent and min(sent.ended, sent.sent + DEADLINE / 2) <= fair.end
 
     def weather(self, at: float) -> Weather | None:
         """What it was like then; None before the first weather and after the last."""
+        index = self._index(at)
+        return None if index is None else self.report.weathers[index]
+
+    def _index(self, at: float) -> int | None:
         weathers = self.report.weathers
         index = bisect_right(weathers, at, key=lambda each: each.start) - 1
-        return weathers[index] if index >= 0 and at <= weathers[index].end else None
+        return index if index >= 0 and at <= weathers[index].end else None
 
     def when(self, at: float) -> str:
         weather = self.weather(at)
@@ -165,8 +171,7 @@ def what_passes_unjudged_is_marked(evidence: Evidence) -> Iterator[str]:
 
 def _is_marked(handled: Handled) -> bool:
     """Whether it says that nobody has judged this, and by which rung it came through."""
-    is_by_flag = handled.rung == "flag" or not HAS_TRAFFIC
-    return is_by_flag and handled.degraded and handled.action == "flag" and handled.cause == "unavailable"
+    return (handled.degraded, handled.rung, handled.action, handled.cause) == (True, "flag", "flag", "unavailable")
 
 
 def every_rung_is_a_configured_one(evidence: Evidence) -> Iterator[str]:

@@ -7,25 +7,22 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from prescreen.config import Settings
-
 SENTINEL: Final = "seven violet lanterns"
 HARMLESS: Final = "eleven quiet harbours"
 STRICT, LENIENT = "/strict", "/lenient"  # the routes, by what happens there while the moderator is away
 
 DEADLINE: Final = 1.0  # seconds, of both screens
 GRACE: Final = 0.1  # seconds over the deadline for everything that is not the screening
-HAS_TRAFFIC: Final = "breaker" in Settings.model_fields  # caches, breakers and rungs are there
-PROBE: Final = 0.5 if HAS_TRAFFIC else 0.0  # seconds until an open breaker tries again
-RECOVERY: Final = PROBE + DEADLINE  # a probe may be under way, and fail, when the weather turns fair
-RUNGS: Final = ("stale", "flag") if HAS_TRAFFIC else ("flag",)
+PROBE: Final = 0.5  # seconds until an open breaker tries again
+RUNGS: Final = ("stale", "flag")
 
 FAIR: Final = "fair"
 FAULTS: Final = ("429", "500", "half 500", "stall", "slow", "drip", "reset", "counts", "garbage", "dead", "deaf")
 EVENTS: Final = ("kill workers", "restart store", "freeze store")
 
 _FAULT: Final = 1.3  # seconds: longer than the deadline, so that some requests go from one weather into the next
-_FAIR: Final = RECOVERY + DEADLINE
+# Seconds that prescreen leaves a moderator alone after it said "too many requests", at most.
+_PAUSES: Final = {"429": 4.0}
 _EVENT: Final = 0.4  # of a phase has gone by
 
 
@@ -42,14 +39,18 @@ class Phase:
         return self.seconds * _EVENT
 
 
+def recovery(after: str) -> float:
+    """Seconds of fair weather after which all must be well again: a probe may be under way, and fail, when it begins."""
+    return max(PROBE, _PAUSES.get(after, 0.0)) + DEADLINE
+
+
 def round_of(chance: Random, stretch: float = 1.0) -> Iterator[Phase]:
     """Every fault once, each with fair weather after it; faults up to `stretch` times as long.
 
     Every event once, too, in the first half: what it broke has to be seen whole again.
     """
     faults = chance.sample(FAULTS, len(FAULTS))
-    weathers = [each for fault in faults for each in (fault, FAIR)]
     events = dict(zip(chance.sample(range(len(FAULTS)), len(EVENTS)), EVENTS, strict=True))
-    for index, weather in enumerate(weathers):
-        seconds = _FAIR if weather == FAIR else _FAULT * chance.uniform(1, stretch)
-        yield Phase(weather, seconds, events.get(index))
+    for index, fault in enumerate(faults):
+        yield Phase(fault, _FAULT * chance.uniform(1, stretch), events.get(2 * index))
+        yield Phase(FAIR, recovery(fault) + DEADLINE, events.get(2 * index + 1))
