@@ -350,6 +350,19 @@ def test_a_loaded_machine_may_be_late_now_and_then_and_not_by_a_second() -> None
     assert len(violations(one, ROBUST_TIME)) == 1
 
 
+def test_a_few_unjudged_ones_in_settled_weather_are_no_failure_on_a_loaded_machine() -> None:
+    few = sound()
+    few.measured.sent += [sent(number, LENIENT, "flagged", SETTLED + 1, 400) for number in range(8, 108)]
+    few.judged += [Judged(number, SETTLED + 1.1, flagged=True) for number in range(8, 108)]
+    answer(few, 8, 200).handled.append(Handled(8, SETTLED + 1.2, "flag", "unavailable", degraded=True, rung="flag"))
+    assert len(violations(few, STRICT_TIME)) == 1
+    assert violations(few, ROBUST_TIME) == []
+    for number in (9, 10):
+        answer(few, number, 200)
+        few.handled.append(Handled(number, SETTLED + 1.2, "flag", "unavailable", degraded=True, rung="flag"))
+    assert len(violations(few, ROBUST_TIME)) == 3
+
+
 def test_a_stale_verdict_is_one_that_a_moderator_gave() -> None:
     stale = sound()
     request(stale, 4).path = LENIENT
