@@ -253,7 +253,7 @@ class Record:
     places: tuple[str, ...] = ()
     unmatched: bool = False
     store_problem: str | None = None
-    stages: Mapping[str, float] = field(default_factory=dict)
+    stages: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
