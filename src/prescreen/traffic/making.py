@@ -50,7 +50,7 @@ def traffics(
 ) -> Mapping[str | None, Traffic]:
     """The traffic of the moderator (None), of what it once said ("stale": the same), and of the other rungs by name."""
     shared = _shared(settings)
-    make = partial(_traffic, settings, shared, secret, observe)
+    make = partial(_traffic, settings, shared, secret, observe=observe)
     first = make(settings.quota, moderator)
     found: dict[str | None, Traffic] = {None: first}
     for place, name in enumerate(settings.on_error[:-1]):
@@ -67,14 +67,15 @@ def _traffic(
     settings: Settings,
     shared: Store | None,
     secret: str | None,
-    observe: Observer | None,
     quota: Quota | None,
     bound: Bound,
+    *,
+    observe: Observer | None,
 ) -> Traffic:
     make = partial(Traffic, max_in_flight=settings.max_in_flight, max_batch=settings.max_batch)
     if isinstance(bound.source, Layer):
         # What a layer does is its members' doing, and told of them.
-        each = partial(_traffic, settings, shared, secret, observe, quota)
+        each = partial(_traffic, settings, shared, secret, quota, observe=observe)
         return make(bind(bound.source.over(lambda member: _wrapped(each(member)))), None, Bucket(None, "", None), None)
     cache = None
     if bound.identity is not None:
