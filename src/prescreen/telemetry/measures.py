@@ -45,6 +45,13 @@ HITS: Final = Measure(
     "Categories hit, each once a decision",
     ("category", "action", "rule", "mode"),
 )
+STORE: Final = Measure(
+    "prescreen.store.failures",
+    "counter",
+    "{screening}",
+    "Screenings that had to do without strikes and lists, because the store failed",
+    ("rule",),
+)
 STAGES: Final = Measure(
     "prescreen.stage.duration",
     "histogram",
@@ -85,7 +92,7 @@ OPEN: Final = Measure(
     ("moderator",),
 )
 
-MEASURES: Final = (SCREENINGS, HITS, STAGES, ITEMS, SAVED, SENT, CALLS, BATCHES, OPEN)
+MEASURES: Final = (SCREENINGS, HITS, STORE, STAGES, ITEMS, SAVED, SENT, CALLS, BATCHES, OPEN)
 
 Value = tuple[Measure, float, tuple[str, ...]]
 
@@ -110,6 +117,8 @@ def _decided(record: Record) -> Iterator[Value]:
     yield SCREENINGS, 1, (action, decision.cause.value, rule, mode, decision.rung or "", is_degraded)
     for category in decision.categories:
         yield HITS, 1, (_bounded(category), action, rule, mode)
+    if record.store_problem is not None:
+        yield STORE, 1, (rule,)
     for stage, seconds in record.stages.items():
         yield STAGES, seconds, (stage,)
 
