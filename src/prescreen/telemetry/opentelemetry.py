@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
@@ -99,7 +100,8 @@ def _recorder(meter: Meter, measure: Measure) -> Callable[[float, Mapping[str, A
     return meter.create_histogram(**about, explicit_bucket_boundaries_advisory=measure.buckets).record
 
 
-def _attributes(names: tuple[str, ...], given: tuple[str, ...]) -> dict[str, AttributeValue]:
+@cache
+def _attributes(names: tuple[str, ...], given: tuple[str, ...]) -> Mapping[str, AttributeValue]:
     """The labels as attributes; `error.type` is OpenTelemetry's own name."""
     named = zip(names, given, strict=True)
     return {"error.type" if name == "error" else f"prescreen.{name}": value for name, value in named if value}

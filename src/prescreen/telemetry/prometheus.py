@@ -48,14 +48,20 @@ def _recorders(registry: CollectorRegistry) -> Mapping[str, Recorder]:
 def _recorder(registry: CollectorRegistry, measure: Measure) -> Recorder:
     from prometheus_client import Counter, Gauge, Histogram
 
-    name = measure.name.replace(".", "_")
+    given = measure.name.replace(".", "_"), measure.about, measure.labels
     if measure.kind == "counter":
-        counter = Counter(name, measure.about, measure.labels, registry=registry)
-        return lambda labels, value: counter.labels(*labels).inc(value)
+        counter = Counter(*given, registry=registry)
+        return _remembered(lambda labels: counter.labels(*labels).inc)
     if measure.kind == "gauge":
         # With several processes: in how many of those that live.
-        gauge = Gauge(name, measure.about, measure.labels, registry=registry, multiprocess_mode="livesum")
-        return lambda labels, value: gauge.labels(*labels).set(value)
+        gauge = Gauge(*given, registry=registry, multiprocess_mode="livesum")
+        return _remembered(lambda labels: gauge.labels(*labels).set)
     unit = "seconds" if measure.unit == "s" else ""
-    histogram = Histogram(name, measure.about, measure.labels, unit=unit, registry=registry, buckets=measure.buckets)
-    return lambda labels, value: histogram.labels(*labels).observe(value)
+    histogram = Histogram(*given, unit=unit, registry=registry, buckets=measure.buckets)
+    return _remembered(lambda labels: histogram.labels(*labels).observe)
+
+
+def _remembered(child: Callable[[tuple[str, ...]], Callable[[float], None]]) -> Recorder:
+    """Finding the child of some labels takes longer than the rest; there are few of them."""
+    found = cache(child)
+    return lambda labels, value: found(labels)(value)
