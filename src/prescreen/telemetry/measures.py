@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, assert_never
 
 from prescreen.model import Asked, Called, CircuitChanged, Event, Record
 
@@ -108,6 +108,8 @@ def values(event: Event) -> Iterator[Value]:
             yield from _called(event)
         case CircuitChanged():
             yield OPEN, float(event.state != "closed"), (event.moderator,)
+        case _:
+            assert_never(event)
 
 
 def _decided(record: Record) -> Iterator[Value]:
