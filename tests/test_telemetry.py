@@ -239,7 +239,7 @@ async def test_a_text_that_a_request_has_twice_is_asked_once_and_a_linked_image_
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_the_wait_for_a_call_is_told_of_the_call(ask: Ask, closed: Service, events: list[Event]) -> None:
-    screen = made(closed, events.append, max_in_flight=1)
+    screen, began = made(closed, events.append, max_in_flight=1), perf_counter()
     async with create_task_group() as group:
         group.start_soon(ask, screen, "first")
         await until(lambda: closed.calls)
@@ -250,7 +250,8 @@ async def test_the_wait_for_a_call_is_told_of_the_call(ask: Ask, closed: Service
         waited = perf_counter() - before
         closed.opened.set()
     first, second = of(Called, events)
-    assert second.queued >= waited
+    assert waited <= second.queued <= perf_counter() - began
+    assert 0 <= first.queued <= perf_counter() - began
     assert first.seconds >= waited
 
 
@@ -595,11 +596,18 @@ async def test_a_circuit_that_is_closed_again_is_at_zero(registry: CollectorRegi
     assert [each.name for each in samples(registry) if "circuit" in each.name] == ["prescreen_circuit_open"]
 
 
+def test_a_circuit_that_is_tried_out_is_not_closed() -> None:
+    states = [list(measures.values(CircuitChanged("service", state))) for state in ("open", "half_open", "closed")]
+    assert [value for [(_, value, _)] in states] == [1, 1, 0]
+
+
 async def test_screens_share_the_default_registrys_metrics(service: Service) -> None:
     def count() -> float:
         return value(REGISTRY, "prescreen_screenings_total", cause="clean")
 
-    screens = [made(each, telemetry=name) for each in (service, Service()) for name in ("prometheus", ["prometheus"])]
+    screens = [
+        made(each, telemetry=name) for each in (service, Service()) for name in ("prometheus", ["prometheus"] * 2)
+    ]
     before = count()
     for screen in screens:
         await screen.check("a text")
