@@ -12,7 +12,7 @@ from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, SecretStr, ValidationError
 from pydantic import Field as Setting
@@ -120,6 +120,8 @@ class Settings(BaseModel):
     `quota` is what the moderator may be asked in a minute, None for anything; `max_in_flight` calls are out at once, each
     with up to `max_batch` texts. `breaker` says when a failing moderator is left alone, False: never. `max_screenings` may
     be in progress or waiting in one process; more are answered with 429.
+
+    `telemetry` names who is told of what happens: "opentelemetry", "prometheus"; `observers` are callables `Event -> None` of your own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -148,6 +150,8 @@ class Settings(BaseModel):
     deadline: Seconds = 2.0
     receive_timeout: Seconds = 30.0
     limits: Annotated[InstanceOf[Limits], _made(Limits)] = Limits()
+    telemetry: Annotated[tuple[Literal["opentelemetry", "prometheus"], ...], BeforeValidator(_several)] = ()
+    observers: tuple[Any, ...] = ()
 
 
 class _FileSettings(Settings):

@@ -87,7 +87,8 @@ def screen_request(plan: Plan, rules: tuple[Rule, ...], head: Head) -> Flow[Deci
     """Screen one request under the rules that it may be about."""
     target = plan.targets.of(rules)
     subject = plan.find_subject(head) if plan.find_subject else None
-    return (yield from _Screening(plan, subject, target).run(_read(plan, target, head)))
+    screening = _Screening(plan, subject, target)
+    return (yield from screening.run(_read(plan, target, head, screening.stages)))
 
 
 def screen_items(plan: Plan, items: Sequence[Item], subject: Subject | None = None) -> Flow[Decision]:
@@ -100,11 +101,15 @@ def _given(items: Sequence[Item]) -> Flow[Found]:
     yield  # a generator like the other
 
 
-def _read(plan: Plan, target: Target, head: Head) -> Flow[Found]:
+def _read(plan: Plan, target: Target, head: Head, stages: dict[str, float]) -> Flow[Found]:
     """From the head to the items; nothing of the body is read where the head alone decides."""
     framing = plan.targets.framing(target, head)
     timeout = plan.receive_timeout if plan.mode is Mode.ENFORCE else None
-    body = cast("bytes", (yield ReadBody(target.accepts.limit, timeout)))
+    started = perf_counter()
+    try:
+        body = cast("bytes", (yield ReadBody(target.accepts.limit, timeout)))
+    finally:
+        stages["read"] = perf_counter() - started
     if (known := plan.targets.known(framing, body)) is not None:
         return known
     size = target.accepts.limit if target.accepts.decode_content else len(body)
@@ -122,6 +127,7 @@ class _Screening:
         self._asked: Sequence[Item] = ()
         self._verdicts: Sequence[Verdict] = ()
         self._latency = 0.0
+        self.stages: dict[str, float] = {}
 
     def run(self, reading: Flow[Found]) -> Flow[Decision]:
         """From who sent it and what is in it to the decision, which is on record when it is returned."""
@@ -138,12 +144,15 @@ class _Screening:
         is_unmatched = False
         decision = yield from self._suspended()
         if decision is None:
+            started, apart = perf_counter(), sum(self.stages.values())
             try:
                 found = yield from reading
                 is_unmatched = found.is_unmatched
                 decision = yield from self._listed(found)
             except RequestError as error:
                 decision = self._unscreened(error)
+            apart -= sum(self.stages.values())  # what was meanwhile spent on the body's arrival and the store
+            self.stages["decode"] = perf_counter() - started + apart
         if decision is None:
             decision = yield from self._moderated(self._asked)
         decision = yield from self._struck(decision)
@@ -203,7 +212,7 @@ class _Screening:
             return self._judged(items, ())
         started = perf_counter()
         decision = yield from self._climbed(items, started + self._left)
-        self._latency = perf_counter() - started
+        self._latency = self.stages["moderator"] = perf_counter() - started
         self._left -= self._latency
         return decision
 
@@ -267,7 +276,9 @@ class _Screening:
             self._store_problem = error.problem
             return None
         finally:
-            self._left -= perf_counter() - started
+            spent = perf_counter() - started
+            self._left -= spent
+            self.stages["store"] = self.stages.get("store", 0.0) + spent
 
     def _without_store(self) -> Decision | None:
         """What becomes of a request where the store could not be asked; None: it goes on."""
@@ -328,6 +339,7 @@ class _Screening:
             places=tuple(dict.fromkeys(self._place(reason.pointer) for reason in decision.reasons)),
             unmatched=is_unmatched,
             store_problem=self._store_problem,
+            stages=self.stages,
         )
 
     def _place(self, pointer: str) -> str:

@@ -18,7 +18,20 @@ from prescreen.fold import prepare
 from prescreen.load import STALE, Breaker, Cache, Quota, Room
 from prescreen.log import log_decision
 from prescreen.match import RuleSet
-from prescreen.model import Action, ActionName, Decision, Head, Image, Item, Mode, ModeName, Rejection, Subject, Text
+from prescreen.model import (
+    Action,
+    ActionName,
+    Decision,
+    Head,
+    Image,
+    Item,
+    Mode,
+    ModeName,
+    Observer,
+    Rejection,
+    Subject,
+    Text,
+)
 from prescreen.moderators import AnyModerator
 from prescreen.people import People, StoreStep
 from prescreen.policy import Policy
@@ -28,6 +41,7 @@ from prescreen.steps import Answer, Moderate, Report, Step, Work
 from prescreen.stores import Store
 from prescreen.strikes import Strikes
 from prescreen.target import Targets
+from prescreen.telemetry import observer
 from prescreen.threads import workers
 from prescreen.traffic.making import chosen, traffics
 from prescreen.watch import Watch
@@ -67,6 +81,8 @@ class ScreenOptions(TypedDict, total=False):
     store: str | Store
     on_store_error: Action | ActionName
     lists: bool | None
+    telemetry: str | Sequence[str]
+    observers: Sequence[Observer]
 
 
 class Screen:
@@ -85,7 +101,8 @@ class Screen:
                 self.settings.policy.check_categories(self.moderator.categories)
             self.rules: Final = self._active_rules()
             self.people: Final = self._people()
-            self.traffic: Final = traffics(self.settings, self.moderator, self.people.secret)
+            self._observe: Final = observer(self.settings)
+            self.traffic: Final = traffics(self.settings, self.moderator, self.people.secret, self._observe)
             self.plan: Final = self._plan()
             self._watch: Final = Watch(self.rules.rules, has_subjects=bool(self.settings.subject))
             self._reject: Final = _rejecter(self.settings.rejection)
@@ -179,6 +196,8 @@ class Screen:
             return step.run()
         assert isinstance(step, Report), step  # ReadBody is the adapters'
         log_decision(step.record)
+        if self._observe is not None:
+            self._observe(step.record)
         self._watch.see(step.record)
         return None
 

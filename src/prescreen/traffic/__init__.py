@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from prescreen.errors import ModeratorDown, ModeratorError, ModeratorTimeout
 from prescreen.load import tokens
-from prescreen.model import Item, Verdict
+from prescreen.model import Item, Observer, Verdict
 from prescreen.moderators import Bound, translated
 from prescreen.moderators.call import moderate, moderate_sync
 from prescreen.steps import Moderate
@@ -27,7 +26,8 @@ from prescreen.traffic.blocking import BlockingDesk
 from prescreen.traffic.breaker import Circuit
 from prescreen.traffic.bucket import Bucket
 from prescreen.traffic.cache import VerdictCache
-from prescreen.traffic.desk import Desk, Known, Ticket
+from prescreen.traffic.desk import Desk, Heard, Known, Ticket
+from prescreen.traffic.telling import Teller
 
 if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
@@ -38,14 +38,6 @@ Keys = Mapping[int, str | None]
 _KEEPS_NONE: Final = "no verdict on it is kept"
 _THREADS: Final = 40  # per event loop, for a shared store
 _SHARED_SECONDS: Final = 0.25  # for a question to the shared store; without an answer the moderator is asked
-
-
-@dataclass(slots=True)
-class Heard:
-    """What came of one call: verdicts by index, and what went wrong with the others."""
-
-    known: Mapping[int, Verdict] = field(default_factory=dict)
-    error: ModeratorError | None = None
 
 
 class Traffic:
@@ -63,10 +55,12 @@ class Traffic:
         *,
         max_in_flight: int,
         max_batch: int,
+        observe: Observer | None = None,
     ) -> None:
         self.bound: Final = bound
         self.circuit: Final = circuit
         self._cache, self._bucket = cache, bucket
+        self._teller: Final = Teller(bound.name, observe)
         self._slots, self._most = max_in_flight, min(max_batch, bound.max_batch or max_batch)
         self._awaiting: RunVar[AwaitingDesk] | None = None
         self._blocking: tuple[int, BlockingDesk] | None = None
@@ -90,6 +84,8 @@ class Traffic:
                 await self._fill(self._cache, step, dict(enumerate(keys)), known)
             except Exception as error:
                 raise translated(error, step.items, known) from error
+        else:
+            self._teller.asked(step, known)
         return [known[index] for index in range(len(keys))]
 
     def moderate_sync(self, step: Moderate, known: Known | None = None) -> Sequence[Verdict]:
@@ -104,6 +100,8 @@ class Traffic:
                 self._fill_sync(self._cache, step, dict(enumerate(keys)), known)
             except Exception as error:
                 raise translated(error, step.items, known) from error
+        else:
+            self._teller.asked(step, known)
         return [known[index] for index in range(len(keys))]
 
     async def stale(self, step: Moderate) -> Sequence[Verdict]:
@@ -114,6 +112,7 @@ class Traffic:
         known = self._cache.find(list(keys.values()), is_stale=True)
         if self._cache.is_shared:
             known |= await self._recall(self._cache, _missing(keys, known), step.timeout, is_stale=True)
+        self._teller.asked(step, known)
         return _all(known, len(keys), ModeratorDown(_KEEPS_NONE))
 
     def stale_sync(self, step: Moderate) -> Sequence[Verdict]:
@@ -123,6 +122,7 @@ class Traffic:
         keys = dict(enumerate(map(self._cache.key, step.items)))
         known = self._cache.find(list(keys.values()), is_stale=True)
         known |= self._cache.find_shared(_missing(keys, known), is_stale=True)
+        self._teller.asked(step, known)
         return _all(known, len(keys), ModeratorDown(_KEEPS_NONE))
 
     # As a moderator is called, for the layers.
@@ -147,19 +147,19 @@ class Traffic:
         """The same, blocking."""
         return self._bucket.take(costs)
 
-    async def ask(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Heard:  # noqa: ASYNC109  # it bounds the call itself
-        """Call the moderator. `known` is filled as verdicts come in, for who is cut short."""
+    async def ask(self, items: Sequence[Item], timeout: float, since: float, known: Known | None = None) -> Heard:  # noqa: ASYNC109  # it bounds the call itself
+        """Call the moderator about items that wait since then. `known` is filled as verdicts come in, for who is cut short."""
         try:
-            with self._calling():
+            with self._calling(), self._teller.calling(items, since):
                 verdicts = await moderate(self.bound, Moderate(items, max(timeout, 0)), known)
             return self._heard(Heard(dict(enumerate(verdicts))))
         except ModeratorError as error:
             return self._heard(Heard(error.known, error))
 
-    def ask_sync(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Heard:
+    def ask_sync(self, items: Sequence[Item], timeout: float, since: float, known: Known | None = None) -> Heard:
         """The same, blocking."""
         try:
-            with self._calling():
+            with self._calling(), self._teller.calling(items, since):
                 verdicts = moderate_sync(self.bound, Moderate(items, max(timeout, 0)), known)
             return self._heard(Heard(dict(enumerate(verdicts))))
         except ModeratorError as error:
@@ -188,7 +188,10 @@ class Traffic:
             known |= await self._recall(cache, _missing(keys, known), step.timeout)
         if missing := _missing(keys, known):
             self._refuse(step.timeout, known)
-            error = await self._await_desk().wait({at: step.items[at] for at in missing}, missing, known, deadline)
+        desk = self._await_desk()
+        self._teller.asked(step, known, desk.desk, missing)
+        if missing:
+            error = await desk.wait({at: step.items[at] for at in missing}, missing, known, deadline)
             _all(known, len(keys), error or _late(step))
 
     def _fill_sync(self, cache: VerdictCache, step: Moderate, keys: Keys, known: Known) -> None:
@@ -196,7 +199,10 @@ class Traffic:
         known |= cache.find_shared(_missing(keys, known))
         if missing := _missing(keys, known):
             self._refuse(step.timeout, known)
-            error = self._block_desk().wait({at: step.items[at] for at in missing}, missing, known, deadline)
+        desk = self._block_desk()
+        self._teller.asked(step, known, desk.desk, missing)
+        if missing:
+            error = desk.wait({at: step.items[at] for at in missing}, missing, known, deadline)
             _all(known, len(keys), error or _late(step))
 
     async def _recall(self, cache: VerdictCache, keys: Keys, timeout: float, *, is_stale: bool = False) -> Known:  # noqa: ASYNC109  # as above
@@ -211,22 +217,24 @@ class Traffic:
 
         deadline = monotonic() + step.timeout
         self._refuse(step.timeout, {})
+        self._teller.asked(step, ())
         cost = [sum(map(tokens, step.items))]
         while not (taken := await self.take(cost))[0]:
             if (left := deadline - monotonic()) <= 0:
                 raise _late(step)
             await sleep(min(taken[1], left))
-        return _unless_failed(await self.ask(step.items, deadline - monotonic(), known))
+        return _unless_failed(await self.ask(step.items, deadline - monotonic(), deadline - step.timeout, known))
 
     def _alone_sync(self, step: Moderate, known: Known) -> Sequence[Verdict]:
         deadline = monotonic() + step.timeout
         self._refuse(step.timeout, {})
+        self._teller.asked(step, ())
         cost = [sum(map(tokens, step.items))]
         while not (taken := self.take_sync(cost))[0]:
             if (left := deadline - monotonic()) <= 0:
                 raise _late(step)
             sleep(min(taken[1], left))
-        return _unless_failed(self.ask_sync(step.items, deadline - monotonic(), known))
+        return _unless_failed(self.ask_sync(step.items, deadline - monotonic(), deadline - step.timeout, known))
 
     def _calling(self) -> AbstractContextManager[None]:
         """One call, behind the circuit breaker, which may be open by the time that it is made."""

@@ -37,7 +37,7 @@ class AwaitingDesk:
         from anyio import Event, move_on_after
 
         done = Event()
-        waiter = Waiter(deadline, done.set, known=known)
+        waiter = Waiter(deadline, done.set, known=known, since=monotonic())
         self.desk.join(waiter, items, keys)
         self._pump()
         try:
@@ -86,7 +86,8 @@ class AwaitingDesk:
     async def _call(self, batch: list[Ticket]) -> None:
         deadline = max((waiter.deadline for ticket in batch for waiter in ticket.waiters), default=0.0)
         try:
-            heard = await self._traffic.ask([ticket.item for ticket in batch], deadline - monotonic())
+            since = min(ticket.since for ticket in batch)
+            heard = await self._traffic.ask([ticket.item for ticket in batch], deadline - monotonic(), since)
         except BaseException:  # the event loop ends
             self.desk.settle(batch, {}, ModeratorDown(CUT_SHORT), monotonic())
             raise

@@ -30,6 +30,7 @@ class Ticket:
     item: Item
     key: str | None
     cost: int
+    since: float = 0.0
     waiters: list[Waiter] = field(default_factory=list)
     is_out: bool = False
     is_suspect: bool = False  # was in a call that was refused for something in it
@@ -38,7 +39,7 @@ class Ticket:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """One screening that waits, until `deadline`, for the items at the indexes of its tickets.
+    """One screening that waits, from `since` until `deadline`, for the items at the indexes of its tickets.
 
     `wake` is called when nothing is left to wait for. `known` is filled as verdicts come in; `error` is what went wrong
     with any of the others.
@@ -49,6 +50,7 @@ class Waiter:
     indexes: dict[Ticket, list[int]] = field(default_factory=dict)
     known: Known = field(default_factory=dict)
     error: ModeratorError | None = None
+    since: float = 0.0
 
     @property
     def is_done(self) -> bool:
@@ -64,6 +66,14 @@ class Waiter:
             self.error = error  # a refusal is the client's doing, so it comes before an outage
         if not self.indexes:
             self.wake()
+
+
+@dataclass(slots=True)
+class Heard:
+    """What came of one call: verdicts by index, and what went wrong with the others."""
+
+    known: Mapping[int, Verdict] = field(default_factory=dict)
+    error: ModeratorError | None = None
 
 
 class Desk:
@@ -87,6 +97,16 @@ class Desk:
         """How many items wait for a slot."""
         return len(self._first) + sum(map(len, self._halves)) + sum(map(len, self._lanes.values()))
 
+    def joinable(self, keys: Mapping[int, str | None]) -> list[int]:
+        """The indexes of the items that would not need a place of their own in a call."""
+        found, seen = [], set[str]()
+        for index, key in keys.items():
+            if key is not None:
+                if key in self._open or key in seen:
+                    found.append(index)
+                seen.add(key)
+        return found
+
     def join(self, waiter: Waiter, items: Mapping[int, Item], keys: Mapping[int, str | None]) -> None:
         """Wait for verdicts on the items, by their index; None for a key: it is not to be shared with anyone."""
         lane: deque[Ticket] = deque()
@@ -94,7 +114,7 @@ class Desk:
             key = keys[index]
             ticket = self._open.get(key) if key is not None else None
             if ticket is None:
-                ticket = Ticket(item, key, tokens(item))
+                ticket = Ticket(item, key, tokens(item), waiter.since)
                 lane.append(ticket)
                 if key is not None:
                     self._open[key] = ticket
