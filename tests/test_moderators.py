@@ -127,7 +127,8 @@ async def close(moderator: Any) -> None:
     if not isinstance(moderator, ServiceModerator):
         return
     if moderator._async_client is not None:
-        _, client, _ = moderator._async_client.get((0, None, None))
+        opened = moderator._async_client.get(None)
+        client = opened.client if opened else None
         if client is not None:
             await client.close()
     if moderator._sync_client is not None:

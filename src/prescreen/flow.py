@@ -50,6 +50,7 @@ DENIED: Final = "denied"
 _SHARE: Final = 0.5  # of the time, for a question to the store before the moderator has its turn
 _GRACE: Final = 0.1  # seconds for a strike that is due when the deadline is over
 _PATIENCE: Final = 0.5  # of the time, for a moderator while there is another one to ask
+_NEARLY: Final = 0.95  # of the time, for a moderator before what is kept is looked up
 _TOO_MANY: Final = "more screenings are in progress than there is room for"
 _READINGS: Final = 4  # times what a request may send: as sent, folded, joined with blanks and without
 _SMALL: Final = 7 << 10  # bytes of texts in all their readings
@@ -237,7 +238,8 @@ class _Screening:
         """Whom to ask in turn, and their share of the time that is then left."""
         rungs = (None, *self._plan.rungs)
         for place, rung in enumerate(rungs, start=1):
-            yield rung, _PATIENCE if any(later != STALE for later in rungs[place:]) else 1.0
+            later = rungs[place:]
+            yield rung, _PATIENCE if any(each != STALE for each in later) else _NEARLY if later else 1.0
 
     def _known(
         self, said: Sequence[tuple[Item, Verdict]], failure: ModeratorError | None, rung: str | None, *, is_all: bool

@@ -14,12 +14,12 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from prescreen.errors import ModeratorDown, ModeratorError, ModeratorTimeout
+from prescreen.forks import lock_over_forks
 from prescreen.load import tokens
 from prescreen.model import Item, Observer, Verdict
 from prescreen.moderators import Bound, translated
 from prescreen.moderators.call import moderate, moderate_sync
 from prescreen.steps import Moderate
-from prescreen.stores.forks import lock_over_forks
 from prescreen.threads import limiter
 from prescreen.traffic.awaiting import AwaitingDesk
 from prescreen.traffic.blocking import BlockingDesk
@@ -110,7 +110,7 @@ class Traffic:
             raise ModeratorDown(_KEEPS_NONE)
         keys = dict(enumerate(map(self._cache.key, step.items)))
         known = self._cache.find(list(keys.values()), is_stale=True)
-        if self._cache.is_shared:
+        if self._cache.is_shared and step.timeout > 0:
             known |= await self._recall(self._cache, _missing(keys, known), step.timeout, is_stale=True)
         self._teller.asked(step, known)
         return _all(known, len(keys), ModeratorDown(_KEEPS_NONE))
@@ -121,7 +121,8 @@ class Traffic:
             raise ModeratorDown(_KEEPS_NONE)
         keys = dict(enumerate(map(self._cache.key, step.items)))
         known = self._cache.find(list(keys.values()), is_stale=True)
-        known |= self._cache.find_shared(_missing(keys, known), is_stale=True)
+        if step.timeout > 0:
+            known |= self._cache.find_shared(_missing(keys, known), is_stale=True)
         self._teller.asked(step, known)
         return _all(known, len(keys), ModeratorDown(_KEEPS_NONE))
 
@@ -254,6 +255,9 @@ class Traffic:
             error.known = known
             raise
 
+    def _is_probing(self) -> bool:
+        return self.circuit is not None and self.circuit.state != "closed"
+
     def _await_desk(self) -> AwaitingDesk:
         from anyio.lowlevel import RunVar
 
@@ -261,7 +265,7 @@ class Traffic:
             self._awaiting = RunVar("prescreen.desk")
         desk = self._awaiting.get(None)
         if desk is None:
-            self._awaiting.set(desk := AwaitingDesk(self, Desk(self._slots, self._most)))
+            self._awaiting.set(desk := AwaitingDesk(self, Desk(self._slots, self._most, self._is_probing)))
         return desk
 
     def _block_desk(self) -> BlockingDesk:
@@ -269,7 +273,7 @@ class Traffic:
         with _making:
             pid, desk = self._blocking or (0, None)
             if desk is None or pid != os.getpid():
-                desk = BlockingDesk(self, Desk(self._slots, self._most))
+                desk = BlockingDesk(self, Desk(self._slots, self._most, self._is_probing))
                 self._blocking = (os.getpid(), desk)
         return desk
 

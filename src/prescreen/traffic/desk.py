@@ -77,10 +77,13 @@ class Heard:
 
 
 class Desk:
-    """The queue in front of one moderator: at most `slots` calls at once, of at most `most` texts each."""
+    """The queue in front of one moderator: at most `slots` calls at once, of at most `most` texts each.
 
-    def __init__(self, slots: int, most: int) -> None:
-        self._slots, self._most = slots, most
+    While `is_probing` says so, nobody knows whether the moderator is well: one call goes, and the others wait for its end.
+    """
+
+    def __init__(self, slots: int, most: int, is_probing: Callable[[], bool] = lambda: False) -> None:
+        self._slots, self._most, self._is_probing = slots, most, is_probing
         self._out = 0
         self._open: dict[str, Ticket] = {}  # by key, queued or out: where identical texts meet
         self._lanes: dict[Waiter, deque[Ticket]] = {}  # one for each screening, served in turn
@@ -90,7 +93,8 @@ class Desk:
     @property
     def may_lead(self) -> bool:
         """Whether there is a slot, and something for it."""
-        return self._out < self._slots and bool(self._first or self._halves or self._lanes)
+        slots = 1 if self._is_probing() else self._slots
+        return self._out < slots and bool(self._first or self._halves or self._lanes)
 
     @property
     def queued(self) -> int:

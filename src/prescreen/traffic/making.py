@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -21,7 +22,7 @@ from prescreen.traffic.cache import VerdictCache
 if TYPE_CHECKING:
     from prescreen.config import Settings
 
-_STORE_SECONDS: Final = 0.1  # for verdicts and quotas; without an answer we do without
+_STORE_SECONDS: Final = 0.05  # for verdicts and quotas; without an answer we do without
 
 
 def chosen(settings: Settings) -> Bound:
@@ -81,7 +82,9 @@ def _traffic(
     if bound.identity is not None:
         cache = VerdictCache(settings.cache, bound.identity, secret, shared, has_stale=STALE in settings.on_error)
     circuit = Circuit(bound.name, settings.breaker, settings.deadline, observe) if settings.breaker else None
-    return make(bound, cache, Bucket(quota, bound.name, shared), circuit, observe=observe)
+    probe = float(settings.breaker.probe) if settings.breaker else math.inf
+    bucket = Bucket(quota, bound.name, shared, longest_pause=probe)  # else it could be back, and nobody would notice
+    return make(bound, cache, bucket, circuit, observe=observe)
 
 
 def _wrapped(traffic: Traffic) -> Bound:
