@@ -177,7 +177,7 @@ def test_the_defaults_are_the_careful_ones() -> None:
     assert found.on_error == ("reject",)
     assert found.cache == Cache(ttl="24h", stale="7d", entries=16_384, size="8MiB", shared=True)
     assert found.quota is None
-    assert (found.max_in_flight, found.max_batch, found.max_screenings) == (8, 32, 1024)
+    assert (found.max_in_flight, found.max_batch, found.max_screenings) == (6, 32, 1024)
     assert found.breaker == Breaker(rate=0.5, calls=5, window="10s", slow=None, probe="5s")
     assert (found.deadline, found.receive_timeout) == (2.0, 30.0)
     assert found.limits == Limits(1 << 20, 64, 50_000, 1_000, 100, 4_096, 256, 16, 100_000, 20_000_000)
@@ -252,8 +252,8 @@ BAD: Final[list[tuple[str, str, str]]] = [
         for value in ("5", "[]", '["stale", 5]', '["", "flag"]', "{}")
     ],
     ('on_error = ["stale", "keywords"]', "on_error[1]", "a list ends in 'allow', 'flag' or 'reject'"),
-    ('on_error = ["stale", "stale", "flag"]', "on_error[1]", "'stale' can only stand at the end, or is there twice"),
-    ('on_error = ["flag", "stale", "reject"]', "on_error[0]", "'flag' can only stand at the end"),
+    ('on_error = ["stale", "stale", "flag"]', "on_error[1]", "'stale' can stand only at the end, or is there twice"),
+    ('on_error = ["flag", "stale", "reject"]', "on_error[0]", "'flag' can stand only at the end"),
     # durations and sizes
     *[
         (f"{key} = {value}", key, "is not a duration such as 2.5, '2s' or '500ms'")
