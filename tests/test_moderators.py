@@ -320,13 +320,11 @@ def test_one_event_loop_after_another_and_threads_share_a_moderator(case: Case) 
         moderator = case.build(service.url)
         screen = Screen(moderator=moderator, deadline=10)
 
-        async def life() -> list[tuple[str, str]]:
-            found = hits(await screen.check(TOLD))
-            await close(moderator)
-            return found
+        async def life(number: int) -> list[tuple[str, str]]:
+            return hits(await screen.check(f"{TOLD} in life {number}"))
 
-        for _ in range(2):
-            assert anyio.run(life) == [("", case.category)]
+        for number in range(2):
+            assert anyio.run(life, number) == [("", case.category)]
         with ThreadPoolExecutor(4) as pool:
             told = list(
                 pool.map(lambda number: hits(screen.check_sync(f"{(QUIET, TOLD)[number % 2]} {number}")), range(12))

@@ -564,12 +564,30 @@ async def test_only_one_call_probes(check: Check, closed: Service) -> None:
     closed._open.clear()
 
     async def between() -> None:
-        await until(lambda: len(closed.calls) == 2)
+        await until(lambda: len(closed.calls) == 2 and _waiting(screen) == 3)
         await anyio.sleep(0.05)
+        assert len(closed.calls) == 2
         closed.open()
 
-    decisions = await all_of(check, screen, ["b", "c", "d"], between)
-    assert sorted(causes(decisions)) == [Cause.CLEAN, Cause.UNAVAILABLE, Cause.UNAVAILABLE]
+    assert causes(await all_of(check, screen, ["b", "c", "d"], between)) == [Cause.CLEAN] * 3
+    assert len(closed.calls) == 4
+
+
+async def test_who_waits_for_a_probe_that_fails_is_told_at_once(check: Check, closed: Service) -> None:
+    screen = Screen(moderator=closed, breaker={"calls": 1, "probe": 0.1}, deadline=PATIENT, max_batch=1)
+    closed.errors = [ModeratorDown("gone"), ModeratorDown("still gone")]
+    closed.open()
+    await check(screen, "a")
+    await anyio.sleep(0.15)
+    closed._open.clear()
+
+    async def between() -> None:
+        await until(lambda: _waiting(screen) == 3)
+        closed.open()
+
+    started = time.monotonic()
+    assert causes(await all_of(check, screen, ["b", "c", "d"], between)) == [Cause.UNAVAILABLE] * 3
+    assert time.monotonic() - started < PATIENT / 2
     assert len(closed.calls) == 2
 
 
