@@ -27,12 +27,13 @@ from prescreen.errors import (
     Unreadable,
     Unsupported,
 )
-from prescreen.flow import Flow, Plan, screen_items, screen_request
+from prescreen.flow import screen_items, screen_request
 from prescreen.log import event, log_decision
 from prescreen.model import Action, Cause, Decision, Head, Image, Item, Mode, Reason, Record, Text, Verdict
+from prescreen.plan import Plan
 from prescreen.policy import Policy
 from prescreen.rule import Rule
-from prescreen.steps import Answer, Moderate, ReadBody, Report, Step, Work
+from prescreen.steps import Answer, Flow, Moderate, ReadBody, Report, Step, Work
 from prescreen.target import Targets
 
 PHRASE: Final = "seven violet lanterns"

@@ -8,17 +8,15 @@ decided here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from time import perf_counter
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
-from prescreen.document import Limits
 from prescreen.errors import ModeratorError, ModeratorRefused, Oversize, RequestError, StoreError
-from prescreen.load import STALE, Room
-from prescreen.memory import Memory
+from prescreen.ladder import heard, left_open, shares
 from prescreen.model import (
     Action,
     Cause,
@@ -34,54 +32,21 @@ from prescreen.model import (
     Text,
     Verdict,
 )
-from prescreen.policy import Policy, strictest
+from prescreen.plan import Plan
+from prescreen.policy import strictest
 from prescreen.readings import readings
 from prescreen.rule import Rule
-from prescreen.steps import AddStrike, Answer, LookUp, Moderate, ReadBody, Recall, Report, Step, Work
-from prescreen.strikes import Strikes
-from prescreen.target import Found, Target, Targets, size_of
+from prescreen.steps import AddStrike, Answer, Flow, LookUp, Moderate, ReadBody, Recall, Report, Step, Work
+from prescreen.target import Found, Target, size_of
 from prescreen.units import spelled
-
-T = TypeVar("T")
 
 DENIED: Final = "denied"
 """The category of a text that is on the list of denied ones."""
 
 _SHARE: Final = 0.5  # of the time, for a question to the store before the moderator has its turn
 _GRACE: Final = 0.1  # seconds for a strike that is due when the deadline is over
-_PATIENCE: Final = 0.5  # of the time, for a moderator while there is another one to ask
-_NEARLY: Final = 0.95  # of the time, for a moderator before what is kept is looked up
 _TOO_MANY: Final = "more screenings are in progress than there is room for"
 _READINGS: Final = 4  # times what a request may send: as sent, folded, joined with blanks and without
-_SMALL: Final = 7 << 10  # bytes of texts in all their readings
-Flow = Generator[Step, Answer, T]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything that decides, compiled once and shared by all requests.
-
-    `longest` is the most characters of one text that the moderator takes, None for any number. `find_subject`
-    and `strikes` are None where nobody asks who it was; `has_lists` says that texts may be on lists. `rungs` are tried in
-    order when the moderator has failed, before `on_error` decides: "stale", or another moderator's name.
-    """
-
-    targets: Targets
-    policy: Policy
-    limits: Limits
-    mode: Mode
-    on_error: Action
-    deadline: float
-    receive_timeout: float
-    moderator: str
-    longest: int | None = None
-    find_subject: Callable[[Head], Subject | None] | None = None
-    strikes: Strikes | None = None
-    has_lists: bool = False
-    on_store_error: Action = Action.ALLOW
-    rungs: Sequence[str] = ()
-    room: Room = field(default_factory=lambda: Room(1 << 30))
-    asked: Memory[Sequence[Item]] = field(default_factory=partial(Memory, _SMALL), repr=False, compare=False)
 
 
 def screen_request(plan: Plan, rules: tuple[Rule, ...], head: Head) -> Flow[Decision]:
@@ -222,24 +187,17 @@ class _Screening:
         said: list[tuple[int, Verdict]] = []
         left: Sequence[int] = range(len(items))
         failure: ModeratorError | None = None
-        for rung, share in self._rungs():
+        for rung, share in shares(self._plan.rungs):
             timeout = max((end - perf_counter()) * share, 0)
-            known, error = yield from _heard(Moderate(tuple([items[index] for index in left]), timeout, rung))
+            known, error = yield from heard(Moderate(tuple([items[index] for index in left]), timeout, rung))
             said = sorted([*said, *((left[place], known[place]) for place in known)], key=itemgetter(0))
-            left = _left_open(left, known) if error else ()
+            left = left_open(left, known) if error else ()
             failure = failure or error
             decision = self._known([(items[index], verdict) for index, verdict in said], failure, rung, is_all=not left)
             if decision is not None:
                 return decision
         assert failure is not None
         return self._unavailable([items[index] for index, _ in said], failure)
-
-    def _rungs(self) -> Iterator[tuple[str | None, float]]:
-        """Whom to ask in turn, and their share of the time that is then left."""
-        rungs = (None, *self._plan.rungs)
-        for place, rung in enumerate(rungs, start=1):
-            later = rungs[place:]
-            yield rung, _PATIENCE if any(each != STALE for each in later) else _NEARLY if later else 1.0
 
     def _known(
         self, said: Sequence[tuple[Item, Verdict]], failure: ModeratorError | None, rung: str | None, *, is_all: bool
@@ -346,19 +304,6 @@ class _Screening:
 
     def _place(self, pointer: str) -> str:
         return self._target.places.mask(pointer) if self._target else pointer
-
-
-def _heard(step: Moderate) -> Flow[tuple[Mapping[int, Verdict], ModeratorError | None]]:
-    """The verdicts by index, and what went wrong with the others."""
-    try:
-        return dict(zip(range(len(step.items)), cast("Sequence[Verdict]", (yield step)), strict=True)), None
-    except ModeratorError as error:
-        return error.known, error
-
-
-def _left_open(asked: Sequence[int], known: Mapping[int, Verdict]) -> Sequence[int]:
-    """What whoever failed has not settled: a flag may be the word of one of several (`AnyOf`), the others' unheard."""
-    return [index for place, index in enumerate(asked) if place not in known or known[place].flagged] or asked
 
 
 def _size(item: Item) -> int:

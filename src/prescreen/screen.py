@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 from prescreen.document import Limits
 from prescreen.drive import drive, drive_sync
 from prescreen.errors import ConfigError, raised_at
-from prescreen.flow import DENIED, Flow, Plan, screen_items, screen_request
+from prescreen.flow import DENIED, screen_items, screen_request
 from prescreen.fold import prepare
 from prescreen.load import STALE, Breaker, Cache, Quota, Room
 from prescreen.log import log_decision
@@ -34,10 +34,11 @@ from prescreen.model import (
 )
 from prescreen.moderators import AnyModerator
 from prescreen.people import People, StoreStep
+from prescreen.plan import Plan
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections, is_token
 from prescreen.rule import Rule
-from prescreen.steps import Answer, Moderate, Report, Step, Work
+from prescreen.steps import Answer, Flow, Moderate, Report, Step, Work
 from prescreen.stores import Store
 from prescreen.strikes import Strikes
 from prescreen.target import Targets

@@ -7,20 +7,20 @@ quota and circuit breaker.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from prescreen.errors import ModeratorDown, ModeratorError, ModeratorTimeout
+from prescreen.errors import ModeratorDown, ModeratorError
 from prescreen.forks import lock_over_forks
 from prescreen.load import tokens
 from prescreen.model import Item, Observer, Verdict
 from prescreen.moderators import Bound, translated
 from prescreen.moderators.call import moderate, moderate_sync
 from prescreen.steps import Moderate
-from prescreen.threads import limiter
+from prescreen.traffic.answers import Keys, every, in_thread, late, still_open, unless_failed
 from prescreen.traffic.awaiting import AwaitingDesk
 from prescreen.traffic.blocking import BlockingDesk
 from prescreen.traffic.breaker import Circuit
@@ -32,11 +32,7 @@ from prescreen.traffic.telling import Teller
 if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
 
-T = TypeVar("T")
-Keys = Mapping[int, str | None]
-
 _KEEPS_NONE: Final = "no verdict on it is kept"
-_THREADS: Final = 40  # per event loop, for a shared store
 _SHARED_SECONDS: Final = 0.25  # for a question to the shared store; without an answer the moderator is asked
 
 
@@ -111,9 +107,9 @@ class Traffic:
         keys = dict(enumerate(map(self._cache.key, step.items)))
         known = self._cache.find(list(keys.values()), is_stale=True)
         if self._cache.is_shared and step.timeout > 0:
-            known |= await self._recall(self._cache, _missing(keys, known), step.timeout, is_stale=True)
+            known |= await self._recall(self._cache, still_open(keys, known), step.timeout, is_stale=True)
         self._teller.asked(step, known)
-        return _all(known, len(keys), ModeratorDown(_KEEPS_NONE))
+        return every(known, len(keys), ModeratorDown(_KEEPS_NONE))
 
     def stale_sync(self, step: Moderate) -> Sequence[Verdict]:
         """The same, blocking."""
@@ -122,9 +118,9 @@ class Traffic:
         keys = dict(enumerate(map(self._cache.key, step.items)))
         known = self._cache.find(list(keys.values()), is_stale=True)
         if step.timeout > 0:
-            known |= self._cache.find_shared(_missing(keys, known), is_stale=True)
+            known |= self._cache.find_shared(still_open(keys, known), is_stale=True)
         self._teller.asked(step, known)
-        return _all(known, len(keys), ModeratorDown(_KEEPS_NONE))
+        return every(known, len(keys), ModeratorDown(_KEEPS_NONE))
 
     # As a moderator is called, for the layers.
 
@@ -142,7 +138,7 @@ class Traffic:
         """How many of the texts of these costs may go now, and where none may, the seconds to wait."""
         if not self._bucket.is_shared:
             return self._bucket.take(costs)
-        return await _in_thread(self._bucket.take, costs)
+        return await in_thread(self._bucket.take, costs)
 
     def take_sync(self, costs: Sequence[int]) -> tuple[int, float]:
         """The same, blocking."""
@@ -176,7 +172,7 @@ class Traffic:
     async def share(self, found: Mapping[str, Verdict]) -> None:
         """Give the verdicts to all processes; late, if need be."""
         if found and self._cache is not None and self._cache.is_shared:
-            await _in_thread(self._cache.keep_shared, found)
+            await in_thread(self._cache.keep_shared, found)
 
     def share_sync(self, found: Mapping[str, Verdict], deadline: float) -> None:
         """The same, blocking; not when there is no time left for it."""
@@ -186,31 +182,31 @@ class Traffic:
     async def _fill(self, cache: VerdictCache, step: Moderate, keys: Keys, known: Known) -> None:
         deadline = monotonic() + step.timeout
         if cache.is_shared:
-            known |= await self._recall(cache, _missing(keys, known), step.timeout)
-        if missing := _missing(keys, known):
+            known |= await self._recall(cache, still_open(keys, known), step.timeout)
+        if missing := still_open(keys, known):
             self._refuse(step.timeout, known)
         desk = self._await_desk()
         self._teller.asked(step, known, desk.desk, missing)
         if missing:
             error = await desk.wait({at: step.items[at] for at in missing}, missing, known, deadline)
-            _all(known, len(keys), error or _late(step))
+            every(known, len(keys), error or late(step))
 
     def _fill_sync(self, cache: VerdictCache, step: Moderate, keys: Keys, known: Known) -> None:
         deadline = monotonic() + step.timeout
-        known |= cache.find_shared(_missing(keys, known))
-        if missing := _missing(keys, known):
+        known |= cache.find_shared(still_open(keys, known))
+        if missing := still_open(keys, known):
             self._refuse(step.timeout, known)
         desk = self._block_desk()
         self._teller.asked(step, known, desk.desk, missing)
         if missing:
             error = desk.wait({at: step.items[at] for at in missing}, missing, known, deadline)
-            _all(known, len(keys), error or _late(step))
+            every(known, len(keys), error or late(step))
 
     async def _recall(self, cache: VerdictCache, keys: Keys, timeout: float, *, is_stale: bool = False) -> Known:  # noqa: ASYNC109  # as above
         from anyio import move_on_after
 
         with move_on_after(min(timeout, _SHARED_SECONDS)):
-            return await _in_thread(partial(cache.find_shared, keys, is_stale=is_stale))
+            return await in_thread(partial(cache.find_shared, keys, is_stale=is_stale))
         return {}
 
     async def _alone(self, step: Moderate, known: Known) -> Sequence[Verdict]:
@@ -222,9 +218,9 @@ class Traffic:
         cost = [sum(map(tokens, step.items))]
         while not (taken := await self.take(cost))[0]:
             if (left := deadline - monotonic()) <= 0:
-                raise _late(step)
+                raise late(step)
             await sleep(min(taken[1], left))
-        return _unless_failed(await self.ask(step.items, deadline - monotonic(), deadline - step.timeout, known))
+        return unless_failed(await self.ask(step.items, deadline - monotonic(), deadline - step.timeout, known))
 
     def _alone_sync(self, step: Moderate, known: Known) -> Sequence[Verdict]:
         deadline = monotonic() + step.timeout
@@ -233,9 +229,9 @@ class Traffic:
         cost = [sum(map(tokens, step.items))]
         while not (taken := self.take_sync(cost))[0]:
             if (left := deadline - monotonic()) <= 0:
-                raise _late(step)
+                raise late(step)
             sleep(min(taken[1], left))
-        return _unless_failed(self.ask_sync(step.items, deadline - monotonic(), deadline - step.timeout, known))
+        return unless_failed(self.ask_sync(step.items, deadline - monotonic(), deadline - step.timeout, known))
 
     def _calling(self) -> AbstractContextManager[None]:
         """One call, behind the circuit breaker, which may be open by the time that it is made."""
@@ -279,32 +275,3 @@ class Traffic:
 
 
 _making: Final = lock_over_forks()
-
-
-def _missing(keys: Keys, known: Known) -> dict[int, str | None]:
-    return {index: key for index, key in keys.items() if index not in known}
-
-
-def _late(step: Moderate) -> ModeratorTimeout:
-    return ModeratorTimeout(f"no verdict within {step.timeout:.3g} s")
-
-
-def _all(known: Mapping[int, Verdict], count: int, error: ModeratorError | None) -> list[Verdict]:
-    """Every verdict, in order. Raises the error, with those that are there, where one is missing."""
-    if len(known) < count:
-        assert error is not None
-        raise error.anew(known) from error
-    return [known[index] for index in range(count)]
-
-
-def _unless_failed(heard: Heard) -> list[Verdict]:
-    """Every verdict, in order. Raises the error even where all have one: of several members one flagged, another failed."""
-    if heard.error is not None:
-        raise heard.error
-    return list(heard.known.values())
-
-
-async def _in_thread(call: Callable[..., T], *arguments: object) -> T:
-    from anyio import to_thread
-
-    return await to_thread.run_sync(call, *arguments, abandon_on_cancel=True, limiter=limiter("verdicts", _THREADS))
