@@ -239,9 +239,8 @@ class Record:
     `texts` and `images` count what the moderator was asked, other readings of the same text included. `places` are
     the reasons' pointers with every name that the configuration does not itself contain masked as `*`, because a
     client chooses the names in its documents. `unmatched` says that a body had nothing at its rule's places.
-    `store_problem` says why strikes or lists could not be asked or kept. `stages` is in seconds, by stage: "read" (the
-    arrival of the body), "decode" (finding the texts in it, in all their readings), "store", "moderator" (queueing, calls and
-    rungs); without those that did not happen.
+    `store_problem` says why strikes or lists could not be asked or kept. `stages` is in seconds, of those that
+    happened: "read" (the body's arrival), "decode" (finding the texts), "store", "moderator" (queueing, calls and rungs).
     """
 
     decision: Decision
@@ -260,9 +259,8 @@ class Record:
 class Asked:
     """One question of a screening to a moderator, before it is sent: about `items`, which are texts and images.
 
-    Of these, `cached` had a verdict already, and `joined` wait for a call that somebody else's identical item is in or
-    queued for. `tokens_saved` is what these two would have cost, estimated. `rung` is the rung of `on_error` by which it
-    is asked, "stale" for an expired verdict; None for the screen's moderator, and inside a layer of moderators.
+    `cached` of them had a verdict already, and `joined` wait for the call of an identical item. `tokens_saved` is what these
+    two would have cost, estimated. `rung` is that of `on_error`, None for the screen's moderator, and inside a layer.
     """
 
     moderator: str
