@@ -23,6 +23,7 @@ from prescreen import (
     BadVerdict,
     Cause,
     Decision,
+    FirstOf,
     Image,
     ModeratorBusy,
     ModeratorDown,
@@ -755,6 +756,14 @@ async def test_what_a_member_of_a_layer_knows_counts_when_another_fails(check: C
     gone.errors = [ModeratorDown("gone")]
     decision = await check(Screen(moderator=AnyOf(service, gone), on_error="allow", deadline=20), BAD)
     assert (decision.action, decision.categories) == (Action.REJECT, ("violence",))
+
+
+async def test_a_member_that_hangs_opens_its_circuit(check: Check, closed: Service) -> None:
+    closed.identity = None
+    screen = Screen(moderator=FirstOf(closed, "keywords"), breaker={"calls": 2}, deadline=0.4)
+    for number in range(4):
+        assert (await check(screen, f"text {number}")).cause is Cause.CLEAN
+    assert len(closed.calls) == 2
 
 
 async def test_past_the_bound_there_is_a_429_and_then_room_again(check: Check, closed: Service) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
 
 _KEEPS_NONE: Final = "no verdict on it is kept"
+_BEFORE: Final = 0.98  # of the time
 _SHARED_SECONDS: Final = 0.25  # for a question to the shared store; without an answer the moderator is asked
 
 
@@ -125,8 +126,8 @@ class Traffic:
     # As a moderator is called, for the layers.
 
     async def call(self, items: Sequence[Item], known: Known, timeout: float) -> Sequence[Verdict]:  # noqa: ASYNC109  # a moderator's parameter
-        """See `moderate`."""
-        return await self.moderate(Moderate(items, timeout), known)
+        """See `moderate`. It ends a little before the layer would end it, so that the circuit hears of it."""
+        return await self.moderate(Moderate(items, timeout * _BEFORE), known)
 
     def call_sync(self, items: Sequence[Item], timeout: float, known: Known) -> Sequence[Verdict]:
         """See `moderate`."""
