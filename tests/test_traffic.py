@@ -760,7 +760,7 @@ async def test_what_a_member_of_a_layer_knows_counts_when_another_fails(check: C
 
 async def test_a_member_that_hangs_opens_its_circuit(check: Check, closed: Service) -> None:
     closed.identity = None
-    screen = Screen(moderator=FirstOf(closed, "keywords"), breaker={"calls": 2}, deadline=0.4)
+    screen = Screen(moderator=FirstOf(closed, "keywords"), breaker={"calls": 2}, deadline=1.0)
     for number in range(4):
         assert (await check(screen, f"text {number}")).cause is Cause.CLEAN
     assert len(closed.calls) == 2

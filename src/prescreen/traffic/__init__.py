@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
 
 _KEEPS_NONE: Final = "no verdict on it is kept"
-_BEFORE: Final = 0.98  # of the time
+_BEFORE: Final = 0.95  # of the time
 _SHARED_SECONDS: Final = 0.25  # for a question to the shared store; without an answer the moderator is asked
 
 
