@@ -37,8 +37,8 @@ class BlockingDesk:
                 bell.clear()
                 if self._takes_gate(waiter, bell):
                     self._lead(waiter, bell)
-                elif not waiter.is_done:
-                    bell.wait(left)
+                else:
+                    bell.wait(0 if waiter.is_done else left)  # done, and rung, before the bell was cleared
         finally:
             with self._lock:
                 self._idle.pop(waiter, None)
