@@ -103,8 +103,7 @@ class Traffic:
 
     async def stale(self, step: Moderate) -> Sequence[Verdict]:
         """Verdicts as they are or once were, whatever their age. Raises ModeratorError, with those, where one is missing."""
-        if self._cache is None:
-            raise ModeratorDown(_KEEPS_NONE)
+        assert self._cache is not None  # else the configuration would not have been taken
         keys = dict(enumerate(map(self._cache.key, step.items)))
         known = self._cache.find(list(keys.values()), is_stale=True)
         if self._cache.is_shared and step.timeout > 0:
@@ -114,8 +113,7 @@ class Traffic:
 
     def stale_sync(self, step: Moderate) -> Sequence[Verdict]:
         """The same, blocking."""
-        if self._cache is None:
-            raise ModeratorDown(_KEEPS_NONE)
+        assert self._cache is not None  # else the configuration would not have been taken
         keys = dict(enumerate(map(self._cache.key, step.items)))
         known = self._cache.find(list(keys.values()), is_stale=True)
         if step.timeout > 0:
