@@ -264,6 +264,21 @@ async def test_all_processes_share_their_verdicts_in_redis_and_no_text_is_in_the
 
 
 @needs_redis
+async def test_a_verdict_from_redis_is_as_old_as_it_is(check: Check, service: Service) -> None:
+    with Redis() as redis:
+        options: dict[str, Any] = {"store": redis.url, "secret": SECRET, "cache": {"ttl": 2}}
+        first, other = (Screen(moderator=service, on_error=["stale", "reject"], **options) for _ in range(2))
+        await check(first, "text")
+        await until(lambda: list(shared(first).scan("verdict:")))
+        await anyio.sleep(1.2)
+        await check(other, "text")
+        assert len(service.calls) == 1
+        await anyio.sleep(1.2)
+        await check(other, "text")
+        assert len(service.calls) == 2
+
+
+@needs_redis
 async def test_what_is_no_verdict_in_redis_is_none(check: Check, service: Service) -> None:
     with Redis() as redis:
         first, second, third = (Screen(moderator=service, store=redis.url, secret=SECRET) for _ in range(3))

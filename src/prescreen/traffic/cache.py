@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from os import urandom
@@ -64,20 +64,24 @@ class VerdictCache:
 
     def find(self, keys: Sequence[str | None], *, is_stale: bool = False) -> Known:
         """What this process knows of the items with these keys, by their index; with `is_stale` expired verdicts, too."""
-        return self._found(self._own, dict(enumerate(keys)), is_stale=is_stale) if self.is_on else {}
+        if not self.is_on:
+            return {}
+        return {
+            index: verdict for index, verdict, _ in self._found(self._own, dict(enumerate(keys)), is_stale=is_stale)
+        }
 
     def find_shared(self, keys: Mapping[int, str | None], *, is_stale: bool = False) -> Known:
         """The same of all processes, for the items that are missing; it blocks. {} where the store does not answer."""
         if self._shared is None or not self.is_shared:
             return {}
         try:
-            found = self._found(self._shared, keys, is_stale=is_stale)
+            found = list(self._found(self._shared, keys, is_stale=is_stale))
         except StoreError as error:
             self._leave_alone(error)
             return {}
-        if not is_stale:
-            self._keep(self._own, {key: verdict for index, verdict in found.items() if (key := keys[index])})
-        return found
+        if not is_stale and found:  # as it is, with its own age
+            self._own.put({key: data for index, _, data in found if (key := keys[index])}, self._kept_for)
+        return {index: verdict for index, verdict, _ in found}
 
     def keep(self, verdicts: Mapping[str, Verdict]) -> None:
         """Keep the moderator's own verdicts by key, in this process."""
@@ -92,16 +96,16 @@ class VerdictCache:
         except StoreError as error:
             self._leave_alone(error)
 
-    def _found(self, store: Store, keys: Mapping[int, str | None], *, is_stale: bool) -> Known:
+    def _found(
+        self, store: Store, keys: Mapping[int, str | None], *, is_stale: bool
+    ) -> Iterator[tuple[int, Verdict, bytes]]:
         wanted = [(index, key) for index, key in keys.items() if key is not None]
         if not wanted:
-            return {}
+            return
         oldest = time.time() - (self._kept_for if is_stale else self._ttl)
-        known = {}
         for (index, _), data in zip(wanted, store.get([key for _, key in wanted]), strict=True):
             if data is not None and (kept := _unpacked(data)) is not None and kept[0] >= oldest:
-                known[index] = kept[1]
-        return known
+                yield index, kept[1], data
 
     def _keep(self, store: Store, verdicts: Mapping[str, Verdict]) -> None:
         if verdicts and self.is_on:
