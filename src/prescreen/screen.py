@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import starmap
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
@@ -226,13 +227,18 @@ def screen_from(screen: Screen | None, config: str | Path | None, options: Scree
 class Screened:
     """The mark of a screening, so that a second middleware of the same kind need not screen again.
 
-    `source` is what the app reads the body from.
+    `told` is what the head said, and `source` what the app reads the body from. The mark lies in the scope or environ, so
+    it must not hold that: it would be garbage that only the collector finds, at every request.
     """
 
     screen: Screen
     rules: tuple[Rule, ...]
-    head: Head
+    told: tuple[object, ...]
     source: object
+
+
+told: Final[Callable[[Head], tuple[object, ...]]] = attrgetter(*(each.name for each in fields(Head) if each.compare))
+"""What two heads have in common if they are equal."""
 
 
 def is_screened(mark: object, screen: Screen, rules: tuple[Rule, ...], head: Head, source: object) -> bool:
@@ -241,7 +247,7 @@ def is_screened(mark: object, screen: Screen, rules: tuple[Rule, ...], head: Hea
         isinstance(mark, Screened)
         and mark.source is source
         and mark.rules == rules
-        and mark.head == head
+        and mark.told == told(head)
         and mark.screen.settings == screen.settings
     )
 

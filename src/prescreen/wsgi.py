@@ -20,7 +20,7 @@ from prescreen.errors import ConfigError, Incomplete, LengthRequired, Oversize, 
 from prescreen.match import announces_body, choose
 from prescreen.model import Decision, Head, Mode
 from prescreen.routes import announce
-from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from
+from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from, told
 from prescreen.steps import Answer, ReadBody, Step
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class ModerationMiddleware:
         mark(environ, passage)
         # What a second middleware will find: the head as it is now, with its framing made plain.
         head = _head(environ, root, path) if is_reframed else head
-        environ[SCREENED_KEY] = Screened(self.screen, rules, head, environ.get("wsgi.input"))
+        environ[SCREENED_KEY] = Screened(self.screen, rules, told(head), environ.get("wsgi.input"))
         return self._call(passage, environ, start_response)
 
     def _call(self, passage: Passage | None, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
