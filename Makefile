@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TWO := --numprocesses 2 --dist loadfile
 OTHERS := $(filter-out $(PYTHON),$(shell scripts/pythons))
 
-.PHONY: demo serve test test-all lint unit others fuzz fuzz-short mutants bench hostile clean
+.PHONY: demo serve test test-all lint unit others fuzz fuzz-short chaos mutants bench budget memory soak hostile clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.examples ## both examples as real servers, and what becomes of a few requests
@@ -16,7 +16,7 @@ demo: $(VENV)/.examples ## both examples as real servers, and what becomes of a 
 serve: $(VENV)/.examples ## the FastAPI example on http://127.0.0.1:8000, to play with
 	$(BIN)/python -m uvicorn --app-dir examples/fastapi_app app:app
 
-test: lint unit fuzz-short others ## everything that has to pass
+test: lint unit budget fuzz-short others ## everything that has to pass
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -50,13 +50,28 @@ fuzz: $(VENV)/.dev ## two processes of fuzzing with the frameworks as judges; MI
 fuzz-short: $(VENV)/.dev ## the same for about a minute, always with the same bodies
 	PYTHONPATH=tests $(BIN)/python -m fuzz --bodies 30000 --seed 1
 
+chaos: MINUTES = 10
+chaos: $(VENV)/.dev ## real servers under load while the moderation service has every fault there is, for MINUTES (10)
+	PYTHONPATH=tests $(BIN)/python -m chaos --minutes $(MINUTES) $(addprefix --seed ,$(SEED))
+
 mutants: $(VENV)/.mutants ## what reads, finds and matches, changed bit by bit: each change has to fail a test, or stand explained
 	rm -rf mutants
 	$(BIN)/mutmut run
 	PYTHONPATH=tests $(BIN)/python -m survivors
 
-bench: $(VENV)/.dev ## what prescreen costs where it has nothing to do
-	$(BIN)/python benchmarks/overhead.py
+# QUICK, WRITE and REQUESTS reach these from the command line through the environment.
+BENCHMARK := PYTHONPATH=src:tests $(BIN)/python -m
+bench: $(VENV)/.dev ## what moderation costs real servers, ours and by hand; writes benchmarks/RESULTS.md. QUICK=1 only prints. Needs wrk
+	$(BENCHMARK) benchmarks.bench
+
+budget: $(VENV)/.dev ## what a request costs, counted in instructions, against benchmarks/budgets.json; WRITE=1 writes them
+	$(BENCHMARK) benchmarks.budget
+
+memory: $(VENV)/.dev ## what 1,000 uploads at once take
+	$(BENCHMARK) benchmarks.memory
+
+soak: $(VENV)/.dev ## whether a server grows in REQUESTS (1,000,000) requests; half an hour or more. Needs wrk
+	$(BENCHMARK) benchmarks.soak
 
 hostile: $(VENV)/.dev ## what the nastiest bodies cost; writes benchmarks/HOSTILE.md
 	$(BIN)/python benchmarks/hostile.py

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from prescreen.errors import RequestError
-from prescreen.flow import Flow
 from prescreen.model import Cause, Decision, Head, Verdict
 from prescreen.rule import Rule
 from prescreen.screen import Screen
-from prescreen.steps import Moderate, ReadBody, Work
+from prescreen.steps import Flow, Moderate, ReadBody, Work
 
 MIB: Final = 1 << 20
 URLENCODED: Final = "application/x-www-form-urlencoded"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import anyio
 
@@ -18,6 +18,9 @@ BAD = "seven violet lanterns"
 """What `Recorder` flags."""
 
 JSON = (b"content-type", b"application/json")
+
+BARE: Final[dict[str, Any]] = {"cache": False, "breaker": False}
+"""A screen's options for tests of how a moderator itself behaves: each question gets to it, however it failed before."""
 
 
 class Check(Protocol):

@@ -14,7 +14,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from doubles import Check
+from doubles import BARE, Check
 from prescreen import (
     Action,
     Cause,
@@ -803,19 +803,22 @@ async def test_threads_that_hang_are_left_behind_in_a_bounded_number(gate: threa
         gate.wait(10)
         return judge(items)
 
-    screen = Screen(moderator=hang, deadline=0.1)
+    screen = Screen(moderator=hang, deadline=0.1, **BARE)
     problems: list[str | None] = []
 
     async def ask() -> None:
         problems.append((await screen.check(QUIET)).problem)
 
-    for _ in range(4):
+    full = "ModeratorBusy: all its threads hang"
+    rounds = 0
+    while rounds < 4 or (full not in problems and rounds < 40):  # a busy machine takes its time to start threads
+        rounds += 1
         async with anyio.create_task_group() as group:
             for _ in range(40):
                 group.start_soon(ask)
 
-    assert len(problems) == 160
-    assert "ModeratorBusy: all its threads hang" in problems
+    assert len(problems) == 40 * rounds
+    assert full in problems
     assert len(running) <= 80
     gate.set()
 

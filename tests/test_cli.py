@@ -84,6 +84,14 @@ def test_check_as_json_is_the_configuration(file: Path) -> None:
     assert (done.returncode, found["valid"], found["deadline_seconds"]) == (0, True, 1.5)
     assert [rule["match"] for rule in found["rules"]] == ["POST /chat", "GET /search", "* /health", "POST /note"]
     assert found["rejection"] == {"format": "problem", "status": 400}
+    assert found["on_error"] == ["reject"]
+
+
+def test_check_says_what_is_tried_when_the_moderator_fails(file: Path) -> None:
+    ladder = 'on_error = ["stale", "keywords", "flag"]\nmoderator = "mistral"\nmoderators.mistral.api_key = "k"'
+    file.write_text(VALID.replace('moderator = "keywords"', ladder).partition("[policy]")[0])
+    assert "  on error: stale, then keywords, then flag\n" in run("check", str(file)).stdout
+    assert json.loads(run("check", "--json", str(file)).stdout)["on_error"] == ["stale", "keywords", "flag"]
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -189,6 +197,28 @@ def test_try_shows_what_was_found_when_the_moderator_fails(file: Path, tmp_path:
     done = run("try", str(file), "--request", "POST /chat", body(tmp_path, image))
     assert (done.returncode, "https://pictures.test/cat.png" in done.stdout) == (1, True)
     assert "cannot judge images" in done.stdout
+
+
+def test_try_says_by_which_rung_it_was_judged(tmp_path: Path) -> None:
+    (tmp_path / "safety.py").write_text(
+        "from prescreen import ModeratorDown, Verdict\n"
+        "def half(items, known):\n    known[0] = Verdict(False, model='half-1')\n    raise ModeratorDown('gone')\n"
+    )
+    (tmp_path / "prescreen.toml").write_text(
+        VALID.replace('"keywords"', '"safety:half"\non_error = ["keywords", "flag"]')
+    )
+    chat = body(tmp_path, {"messages": [{"content": "hello"}, {"content": "a lantern"}]})
+    command = [sys.executable, "-c", "from prescreen.cli import main; main()", "try", "prescreen.toml", chat]
+    outputs = []
+    for more in ([], ["--json"]):
+        asked = [*command, "--request", "POST /chat", *more]
+        done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        outputs.append(done.stdout)
+    assert "allow (by on_error: keywords)" in outputs[0]
+    found = json.loads(outputs[1])
+    assert [each["verdict"]["model"] for each in found["found"]] == ["half-1", "keywords"]
+    assert found["decision"]["rung"] == "keywords"
 
 
 def test_try_prints_half_an_emoji_and_no_control_characters(file: Path, tmp_path: Path) -> None:

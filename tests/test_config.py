@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from prescreen.config import Settings, load, settings
 from prescreen.document import Limits
 from prescreen.errors import ConfigError
+from prescreen.load import Breaker, Cache, Quota
 from prescreen.model import Action, Decision, Mode, Rejection
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections
@@ -128,6 +129,27 @@ PAIRS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         'moderator = "keywords"\n[moderators.keywords]\nbuiltin = false\n[moderators.keywords.phrases]\nx = ["y"]',
         {"moderator": "keywords", "moderators": {"keywords": {"builtin": False, "phrases": {"x": ["y"]}}}},
     ),
+    "traffic": (
+        """
+        on_error = ["stale", "keywords", "flag"]
+        cache = {ttl = "1h", entries = 9}
+        quota = {rpm = 500}
+        breaker = {calls = 3, slow = "1s"}
+        max_in_flight = 2
+        max_batch = 4
+        max_screenings = 7
+        """,
+        {
+            "on_error": ("stale", "keywords", "flag"),
+            "cache": Cache(ttl=3600, entries=9),
+            "quota": Quota(rpm=500),
+            "breaker": {"calls": 3, "slow": 1},
+            "max_in_flight": 2,
+            "max_batch": 4,
+            "max_screenings": 7,
+        },
+    ),
+    "no traffic": ("cache = false\nbreaker = false", {"cache": False, "breaker": None}),
     "the rest": (
         'mode = "monitor"\non_error = "flag"\ndeadline = "1500ms"\nreceive_timeout = "1m"',
         {"mode": Mode.MONITOR, "on_error": Action.FLAG, "deadline": 1.5, "receive_timeout": 60},
@@ -145,14 +167,18 @@ def test_a_file_and_keywords_give_the_same_settings(read: Load, text: str, optio
     assert from_file == from_keywords
     assert (from_file == settings()) == (not options)
     assert isinstance(from_file.mode, Mode)
-    assert isinstance(from_file.on_error, Action)
+    assert {type(rung) for rung in from_file.on_error} == {str}
 
 
 def test_the_defaults_are_the_careful_ones() -> None:
     found = settings()
     assert found.moderator == "openai"
     assert found.mode is Mode.ENFORCE
-    assert found.on_error is Action.REJECT
+    assert found.on_error == ("reject",)
+    assert found.cache == Cache(ttl="24h", stale="7d", entries=16_384, size="8MiB", shared=True)
+    assert found.quota is None
+    assert (found.max_in_flight, found.max_batch, found.max_screenings) == (6, 32, 1024)
+    assert found.breaker == Breaker(rate=0.5, calls=5, window="10s", slow=None, probe="5s")
     assert (found.deadline, found.receive_timeout) == (2.0, 30.0)
     assert found.limits == Limits(1 << 20, 64, 50_000, 1_000, 100, 4_096, 256, 16, 100_000, 20_000_000)
     assert (found.rejection.format, found.rejection.status) == ("problem", 400)
@@ -221,6 +247,13 @@ BAD: Final[list[tuple[str, str, str]]] = [
     ("limits = 5", "limits", "Limits"),
     ('mode = "watch"', "mode", "'enforce', 'monitor' or 'off'"),
     ('on_error = "pass"', "on_error", "'allow', 'flag' or 'reject'"),
+    *[
+        (f"on_error = {value}", "on_error", "nor a list that ends in one of them")
+        for value in ("5", "[]", '["stale", 5]', '["", "flag"]', "{}")
+    ],
+    ('on_error = ["stale", "keywords"]', "on_error[1]", "a list ends in 'allow', 'flag' or 'reject'"),
+    ('on_error = ["stale", "stale", "flag"]', "on_error[1]", "'stale' can stand only at the end, or is there twice"),
+    ('on_error = ["flag", "stale", "reject"]', "on_error[0]", "'flag' can stand only at the end"),
     # durations and sizes
     *[
         (f"{key} = {value}", key, "is not a duration such as 2.5, '2s' or '500ms'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -19,9 +20,12 @@ from prescreen.model import DECISION_KEY, Action, Cause, Decision, Head, Image, 
 NAMES: Final = [
     "Action",
     "AnyOf",
+    "Asked",
     "AzureModerator",
     "BadVerdict",
+    "Called",
     "Cause",
+    "CircuitChanged",
     "ClientGone",
     "ConfigError",
     "ContentRejected",
@@ -163,7 +167,8 @@ def test_every_request_error_has_a_cause_of_its_own() -> None:
     kinds: list[Any] = TREE[errors.RequestError]
     causes = [kind.cause for kind in kinds]
     assert len(set(causes)) == len(kinds)
-    assert set(causes) == set(Cause) - {Cause.CLEAN, Cause.FLAGGED, Cause.REFUSED, Cause.SUSPENDED, Cause.UNAVAILABLE}
+    ours = {Cause.CLEAN, Cause.FLAGGED, Cause.REFUSED, Cause.SUSPENDED, Cause.UNAVAILABLE, Cause.OVERLOADED}
+    assert set(causes) == set(Cause) - ours
     assert all(kind("why not").problem == str(kind("why not")) == "why not" for kind in kinds)
 
 
@@ -259,6 +264,9 @@ def test_only_an_enforced_rejection_rejects(action: Action, mode: Mode) -> None:
         decision = Decision(action, cause=cause, mode=mode)
         assert decision.is_rejected == is_rejected
         assert decision.degraded == (not is_rejected and cause not in (Cause.CLEAN, Cause.FLAGGED))
+        by_another = replace(decision, rung="azure")
+        assert by_another.degraded == (not is_rejected)
+        assert by_another.has_passed == decision.has_passed
 
 
 def test_values_do_not_change() -> None:

@@ -23,6 +23,7 @@ from prescreen import (
     BadVerdict,
     Cause,
     Decision,
+    FirstOf,
     Image,
     ModeratorBusy,
     ModeratorDown,
@@ -564,12 +565,30 @@ async def test_only_one_call_probes(check: Check, closed: Service) -> None:
     closed._open.clear()
 
     async def between() -> None:
-        await until(lambda: len(closed.calls) == 2)
+        await until(lambda: len(closed.calls) == 2 and _waiting(screen) == 3)
         await anyio.sleep(0.05)
+        assert len(closed.calls) == 2
         closed.open()
 
-    decisions = await all_of(check, screen, ["b", "c", "d"], between)
-    assert sorted(causes(decisions)) == [Cause.CLEAN, Cause.UNAVAILABLE, Cause.UNAVAILABLE]
+    assert causes(await all_of(check, screen, ["b", "c", "d"], between)) == [Cause.CLEAN] * 3
+    assert len(closed.calls) == 4
+
+
+async def test_who_waits_for_a_probe_that_fails_is_told_at_once(check: Check, closed: Service) -> None:
+    screen = Screen(moderator=closed, breaker={"calls": 1, "probe": 0.1}, deadline=PATIENT, max_batch=1)
+    closed.errors = [ModeratorDown("gone"), ModeratorDown("still gone")]
+    closed.open()
+    await check(screen, "a")
+    await anyio.sleep(0.15)
+    closed._open.clear()
+
+    async def between() -> None:
+        await until(lambda: _waiting(screen) == 3)
+        closed.open()
+
+    started = time.monotonic()
+    assert causes(await all_of(check, screen, ["b", "c", "d"], between)) == [Cause.UNAVAILABLE] * 3
+    assert time.monotonic() - started < PATIENT / 2
     assert len(closed.calls) == 2
 
 
@@ -739,6 +758,14 @@ async def test_what_a_member_of_a_layer_knows_counts_when_another_fails(check: C
     assert (decision.action, decision.categories) == (Action.REJECT, ("violence",))
 
 
+async def test_a_member_that_hangs_opens_its_circuit(check: Check, closed: Service) -> None:
+    closed.identity = None
+    screen = Screen(moderator=FirstOf(closed, "keywords"), breaker={"calls": 2}, deadline=1.0)
+    for number in range(4):
+        assert (await check(screen, f"text {number}")).cause is Cause.CLEAN
+    assert len(closed.calls) == 2
+
+
 async def test_past_the_bound_there_is_a_429_and_then_room_again(check: Check, closed: Service) -> None:
     screen = Screen(moderator=closed, max_screenings=2, deadline=PATIENT)
     late: list[Decision] = []
@@ -791,7 +818,7 @@ async def test_when_who_leads_is_ended_the_others_are_told_at_once(closed: Servi
     leader.join(PATIENT)
     other.join(PATIENT)
     assert len(ended) == 1
-    assert [decision.problem for decision in found] == ["ModeratorDown: the call was broken off"]
+    assert [decision.problem for decision in found] == ["ModeratorDown: the call was cut short"]
 
 
 async def test_a_quota_that_cannot_be_counted_is_no_end_of_the_world(

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from prescreen.lookup import decision_of, settled_decision_of
     from prescreen.model import (
         Action,
+        Asked,
+        Called,
         Cause,
+        CircuitChanged,
         Decision,
         Head,
         Image,
@@ -65,9 +68,12 @@ __version__ = "0.1.0"
 __all__ = [
     "Action",
     "AnyOf",
+    "Asked",
     "AzureModerator",
     "BadVerdict",
+    "Called",
     "Cause",
+    "CircuitChanged",
     "ClientGone",
     "ConfigError",
     "ContentRejected",
@@ -118,7 +124,7 @@ _HOMES = {
     "prescreen.errors": "BadVerdict ClientGone ConfigError ContentRejected Incomplete LengthRequired ModeratorBusy ModeratorDown ModeratorError ModeratorRefused ModeratorTimeout NotScreened Oversize PrescreenError RequestError Slow StoreError Unreadable Unsupported Unwanted",
     "prescreen.lookup": "decision_of settled_decision_of",
     "prescreen.rule": "Rule",
-    "prescreen.model": "Action Cause Decision Head Image Mode Reason Record Rejection Standing Strike Text Verdict",
+    "prescreen.model": "Action Asked Called Cause CircuitChanged Decision Head Image Mode Reason Record Rejection Standing Strike Text Verdict",
     "prescreen.moderators": "Moderator",
     "prescreen.moderators.azure": "AzureModerator",
     "prescreen.moderators.keywords": "KeywordModerator",

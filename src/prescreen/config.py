@@ -12,7 +12,7 @@ from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, SecretStr, ValidationError
 from pydantic import Field as Setting
@@ -85,11 +85,11 @@ def _ladder(value: object) -> tuple[str, ...]:
     """The rungs of `on_error`, in order: none of them twice, and at the end what happens without a verdict."""
     if isinstance(value, str):
         return (action(value).value,)
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(rung, str) for rung in value):
-        raise ConfigError("", f"{value!r} is neither 'reject', 'flag' or 'allow', nor a list that ends in one of them")
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(rung, str) and rung for rung in value):
+        raise ConfigError("", f"{value!r} is neither 'allow', 'flag' or 'reject', nor a list that ends in one of them")
     *others, last = map(str, value)
     if last not in set(Action):
-        raise ConfigError(f"[{len(others)}]", f"a list ends in 'reject', 'flag' or 'allow', not in {last!r}")
+        raise ConfigError(f"[{len(others)}]", f"a list ends in 'allow', 'flag' or 'reject', not in {last!r}")
     for place, rung in enumerate(others):
         if rung in set(Action) or rung in others[:place]:
             raise ConfigError(f"[{place}]", f"{rung!r} can stand only at the end, or is there twice")
@@ -120,6 +120,8 @@ class Settings(BaseModel):
     `quota` is what the moderator may be asked in a minute, None for anything; `max_in_flight` calls are out at once, each
     with up to `max_batch` texts. `breaker` says when a failing moderator is left alone, False: never. `max_screenings` may
     be in progress or waiting in one process; more are answered with 429.
+
+    `telemetry` names who is told of what happens: "opentelemetry", "prometheus"; `observers` are callables `Event -> None` of your own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -148,6 +150,8 @@ class Settings(BaseModel):
     deadline: Seconds = 2.0
     receive_timeout: Seconds = 30.0
     limits: Annotated[InstanceOf[Limits], _made(Limits)] = Limits()
+    telemetry: Annotated[tuple[Literal["opentelemetry", "prometheus"], ...], BeforeValidator(_several)] = ()
+    observers: tuple[Any, ...] = ()
 
 
 class _FileSettings(Settings):

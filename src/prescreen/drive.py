@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from prescreen.flow import Flow
-from prescreen.steps import Answer, Step
+from prescreen.steps import Answer, Flow, Step
 
 T = TypeVar("T")
 

@@ -8,16 +8,15 @@ decided here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from time import perf_counter
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
-from prescreen.document import Limits
 from prescreen.errors import ModeratorError, ModeratorRefused, Oversize, RequestError, StoreError
-from prescreen.load import STALE, Room
-from prescreen.memory import Memory
+from prescreen.ladder import heard, left_open, shares
 from prescreen.model import (
     Action,
     Cause,
@@ -33,60 +32,29 @@ from prescreen.model import (
     Text,
     Verdict,
 )
-from prescreen.policy import Policy, strictest
+from prescreen.plan import Plan
+from prescreen.policy import strictest
 from prescreen.readings import readings
 from prescreen.rule import Rule
-from prescreen.steps import AddStrike, Answer, LookUp, Moderate, ReadBody, Recall, Report, Step, Work
-from prescreen.strikes import Strikes
-from prescreen.target import Found, Target, Targets, size_of
+from prescreen.steps import AddStrike, Answer, Flow, LookUp, Moderate, ReadBody, Recall, Report, Step, Work
+from prescreen.target import Found, Target, size_of
 from prescreen.units import spelled
-
-T = TypeVar("T")
 
 DENIED: Final = "denied"
 """The category of a text that is on the list of denied ones."""
 
 _SHARE: Final = 0.5  # of the time, for a question to the store before the moderator has its turn
 _GRACE: Final = 0.1  # seconds for a strike that is due when the deadline is over
-_PATIENCE: Final = 0.5  # of the time, for a moderator while there is another one to ask
 _TOO_MANY: Final = "more screenings are in progress than there is room for"
 _READINGS: Final = 4  # times what a request may send: as sent, folded, joined with blanks and without
-_SMALL: Final = 7 << 10  # bytes of texts in all their readings
-Flow = Generator[Step, Answer, T]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything that decides, compiled once and shared by all requests.
-
-    `longest` is the most characters of one text that the moderator takes, None for any number. `find_subject`
-    and `strikes` are None where nobody asks who it was; `has_lists` says that texts may be on lists. `rungs` are tried in
-    order when the moderator has failed, before `on_error` decides: "stale", or another moderator's name.
-    """
-
-    targets: Targets
-    policy: Policy
-    limits: Limits
-    mode: Mode
-    on_error: Action
-    deadline: float
-    receive_timeout: float
-    moderator: str
-    longest: int | None = None
-    find_subject: Callable[[Head], Subject | None] | None = None
-    strikes: Strikes | None = None
-    has_lists: bool = False
-    on_store_error: Action = Action.ALLOW
-    rungs: Sequence[str] = ()
-    room: Room = field(default_factory=lambda: Room(1 << 30))
-    asked: Memory[Sequence[Item]] = field(default_factory=partial(Memory, _SMALL), repr=False, compare=False)
 
 
 def screen_request(plan: Plan, rules: tuple[Rule, ...], head: Head) -> Flow[Decision]:
     """Screen one request under the rules that it may be about."""
     target = plan.targets.of(rules)
     subject = plan.find_subject(head) if plan.find_subject else None
-    return (yield from _Screening(plan, subject, target).run(_read(plan, target, head)))
+    screening = _Screening(plan, subject, target)
+    return (yield from screening.run(_read(plan, target, head, screening.stages)))
 
 
 def screen_items(plan: Plan, items: Sequence[Item], subject: Subject | None = None) -> Flow[Decision]:
@@ -99,11 +67,15 @@ def _given(items: Sequence[Item]) -> Flow[Found]:
     yield  # a generator like the other
 
 
-def _read(plan: Plan, target: Target, head: Head) -> Flow[Found]:
+def _read(plan: Plan, target: Target, head: Head, stages: dict[str, float]) -> Flow[Found]:
     """From the head to the items; nothing of the body is read where the head alone decides."""
     framing = plan.targets.framing(target, head)
     timeout = plan.receive_timeout if plan.mode is Mode.ENFORCE else None
-    body = cast("bytes", (yield ReadBody(target.accepts.limit, timeout)))
+    started = perf_counter()
+    try:
+        body = cast("bytes", (yield ReadBody(target.accepts.limit, timeout)))
+    finally:
+        stages["read"] = perf_counter() - started
     if (known := plan.targets.known(framing, body)) is not None:
         return known
     size = target.accepts.limit if target.accepts.decode_content else len(body)
@@ -121,6 +93,7 @@ class _Screening:
         self._asked: Sequence[Item] = ()
         self._verdicts: Sequence[Verdict] = ()
         self._latency = 0.0
+        self.stages: dict[str, float] = {}
 
     def run(self, reading: Flow[Found]) -> Flow[Decision]:
         """From who sent it and what is in it to the decision, which is on record when it is returned."""
@@ -137,12 +110,15 @@ class _Screening:
         is_unmatched = False
         decision = yield from self._suspended()
         if decision is None:
+            started, apart = perf_counter(), sum(self.stages.values())
             try:
                 found = yield from reading
                 is_unmatched = found.is_unmatched
                 decision = yield from self._listed(found)
             except RequestError as error:
                 decision = self._unscreened(error)
+            apart -= sum(self.stages.values())  # what was meanwhile spent on the body's arrival and the store
+            self.stages["decode"] = perf_counter() - started + apart
         if decision is None:
             decision = yield from self._moderated(self._asked)
         decision = yield from self._struck(decision)
@@ -202,48 +178,38 @@ class _Screening:
             return self._judged(items, ())
         started = perf_counter()
         decision = yield from self._climbed(items, started + self._left)
-        self._latency = perf_counter() - started
+        self._latency = self.stages["moderator"] = perf_counter() - started
         self._left -= self._latency
         return decision
 
     def _climbed(self, items: Sequence[Item], end: float) -> Flow[Decision]:
-        """What the moderator says of the items; if it fails, what the rungs say in turn of those without a verdict."""
-        known: dict[int, Verdict] = {}
+        """What the moderator says of the items; if it fails, what the rungs say in turn of those that it left open."""
+        said: list[tuple[int, Verdict]] = []
+        left: Sequence[int] = range(len(items))
         failure: ModeratorError | None = None
-        for rung, share in self._rungs():
-            missing = [index for index in range(len(items)) if index not in known]
+        for rung, share in shares(self._plan.rungs):
             timeout = max((end - perf_counter()) * share, 0)
-            try:
-                answer = yield Moderate(tuple([items[index] for index in missing]), timeout, rung)
-            except ModeratorError as error:
-                known |= {missing[index]: verdict for index, verdict in error.known.items()}
-                failure = failure or error
-            else:
-                known |= zip(missing, cast("Sequence[Verdict]", answer), strict=True)
-            decision = self._known(items, known, failure, rung)
+            known, error = yield from heard(Moderate(tuple([items[index] for index in left]), timeout, rung))
+            said = sorted([*said, *((left[place], known[place]) for place in known)], key=itemgetter(0))
+            left = left_open(left, known) if error else ()
+            failure = failure or error
+            decision = self._known([(items[index], verdict) for index, verdict in said], failure, rung, is_all=not left)
             if decision is not None:
                 return decision
         assert failure is not None
-        return self._unavailable(items, known, failure)
-
-    def _rungs(self) -> Iterator[tuple[str | None, float]]:
-        """Whom to ask in turn, and their share of the time that is then left."""
-        rungs = (None, *self._plan.rungs)
-        for place, rung in enumerate(rungs, start=1):
-            yield rung, _PATIENCE if any(later != STALE for later in rungs[place:]) else 1.0
+        return self._unavailable([items[index] for index, _ in said], failure)
 
     def _known(
-        self, items: Sequence[Item], known: Mapping[int, Verdict], failure: ModeratorError | None, rung: str | None
+        self, said: Sequence[tuple[Item, Verdict]], failure: ModeratorError | None, rung: str | None, *, is_all: bool
     ) -> Decision | None:
         """The decision by the verdicts that there are; None where more of them are to be asked for.
 
         What was judged and rejected stays rejected. What the moderator refuses to judge is the client's doing and no
         outage: to let that pass would let anyone pass who attaches a broken image.
         """
-        judged = sorted(known)
-        self._verdicts = [known[index] for index in judged]
-        decision = self._judged([items[index] for index in judged], self._verdicts)
-        if len(known) == len(items) or decision.action is Action.REJECT:
+        self._verdicts = [verdict for _, verdict in said]
+        decision = self._judged([item for item, _ in said], self._verdicts)
+        if is_all or decision.action is Action.REJECT:
             return decision if rung is None else replace(decision, rung=rung)
         if rung is None and isinstance(failure, ModeratorRefused):
             problem = f"{type(failure).__name__}: {failure.problem}"
@@ -270,7 +236,9 @@ class _Screening:
             self._store_problem = error.problem
             return None
         finally:
-            self._left -= perf_counter() - started
+            spent = perf_counter() - started
+            self._left -= spent
+            self.stages["store"] = self.stages.get("store", 0.0) + spent
 
     def _without_store(self) -> Decision | None:
         """What becomes of a request where the store could not be asked; None: it goes on."""
@@ -293,9 +261,9 @@ class _Screening:
         action = self._plan.policy.conclude(reasons)
         return self._decision(action, Cause.FLAGGED if reasons else Cause.CLEAN, reasons=reasons)
 
-    def _unavailable(self, items: Sequence[Item], known: Mapping[int, Verdict], error: ModeratorError) -> Decision:
+    def _unavailable(self, judged: Sequence[Item], error: ModeratorError) -> Decision:
         """What becomes of a request that nobody could judge, or not all of it."""
-        reasons = self._plan.policy.reasons([items[index] for index in sorted(known)], self._verdicts)
+        reasons = self._plan.policy.reasons(judged, self._verdicts)
         action = strictest((self._plan.on_error, self._plan.policy.conclude(reasons)))
         return self._decision(
             action,
@@ -331,6 +299,7 @@ class _Screening:
             places=tuple(dict.fromkeys(self._place(reason.pointer) for reason in decision.reasons)),
             unmatched=is_unmatched,
             store_problem=self._store_problem,
+            stages=self.stages,
         )
 
     def _place(self, pointer: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from os import urandom
@@ -239,7 +239,8 @@ class Record:
     `texts` and `images` count what the moderator was asked, other readings of the same text included. `places` are
     the reasons' pointers with every name that the configuration does not itself contain masked as `*`, because a
     client chooses the names in its documents. `unmatched` says that a body had nothing at its rule's places.
-    `store_problem` says why strikes or lists could not be asked or kept.
+    `store_problem` says why strikes or lists could not be asked or kept. `stages` is in seconds, of those that
+    happened: "read" (the body's arrival), "decode" (finding the texts), "store", "moderator" (queueing, calls and rungs).
     """
 
     decision: Decision
@@ -251,3 +252,49 @@ class Record:
     places: tuple[str, ...] = ()
     unmatched: bool = False
     store_problem: str | None = None
+    stages: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question of a screening to a moderator, before it is sent: about `items`, which are texts and images.
+
+    `cached` of them had a verdict already, and `joined` wait for the call of an identical item. `tokens_saved` is what these
+    two would have cost, estimated. `rung` is that of `on_error`, None for the screen's moderator, and inside a layer.
+    """
+
+    moderator: str
+    items: int
+    cached: int = 0
+    joined: int = 0
+    tokens_saved: int = 0
+    rung: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """One call to a moderator, which may be for several screenings, after it has ended.
+
+    `tokens` are estimated. `seconds` is the call's own time, `queued` how long the item that waited longest had waited for
+    it, in seconds. `error` is the class of the ModeratorError, "Cancelled" where the screening ended first, None for neither.
+    """
+
+    moderator: str
+    texts: int
+    images: int
+    tokens: int
+    seconds: float
+    queued: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitChanged:
+    """A circuit breaker has another state: "open", "half_open" (one call tries whether the moderator is back) or "closed"."""
+
+    moderator: str
+    state: str
+
+
+Event = Record | Asked | Called | CircuitChanged
+Observer = Callable[[Event], None]

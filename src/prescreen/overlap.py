@@ -14,9 +14,8 @@ from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class
 
 from prescreen.current import Passage
 from prescreen.drive import drive
-from prescreen.flow import Flow
 from prescreen.model import Decision
-from prescreen.steps import Answer, Moderate, Step
+from prescreen.steps import Answer, Flow, Moderate, Step
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 

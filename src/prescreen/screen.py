@@ -14,21 +14,36 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 from prescreen.document import Limits
 from prescreen.drive import drive, drive_sync
 from prescreen.errors import ConfigError, raised_at
-from prescreen.flow import DENIED, Flow, Plan, screen_items, screen_request
+from prescreen.flow import DENIED, screen_items, screen_request
 from prescreen.fold import prepare
 from prescreen.load import STALE, Breaker, Cache, Quota, Room
 from prescreen.log import log_decision
 from prescreen.match import RuleSet
-from prescreen.model import Action, ActionName, Decision, Head, Image, Item, Mode, ModeName, Rejection, Subject, Text
+from prescreen.model import (
+    Action,
+    ActionName,
+    Decision,
+    Head,
+    Image,
+    Item,
+    Mode,
+    ModeName,
+    Observer,
+    Rejection,
+    Subject,
+    Text,
+)
 from prescreen.moderators import AnyModerator
 from prescreen.people import People, StoreStep
+from prescreen.plan import Plan
 from prescreen.policy import Policy
 from prescreen.rejection import Rejections, is_token
 from prescreen.rule import Rule
-from prescreen.steps import Answer, Moderate, Report, Step, Work
+from prescreen.steps import Answer, Flow, Moderate, Report, Step, Work
 from prescreen.stores import Store
 from prescreen.strikes import Strikes
 from prescreen.target import Targets
+from prescreen.telemetry import observer
 from prescreen.threads import workers
 from prescreen.traffic.making import chosen, traffics
 from prescreen.watch import Watch
@@ -68,6 +83,8 @@ class ScreenOptions(TypedDict, total=False):
     store: str | Store
     on_store_error: Action | ActionName
     lists: bool | None
+    telemetry: str | Sequence[str]
+    observers: Sequence[Observer]
 
 
 class Screen:
@@ -86,7 +103,8 @@ class Screen:
                 self.settings.policy.check_categories(self.moderator.categories)
             self.rules: Final = self._active_rules()
             self.people: Final = self._people()
-            self.traffic: Final = traffics(self.settings, self.moderator, self.people.secret)
+            self._observe: Final = observer(self.settings)
+            self.traffic: Final = traffics(self.settings, self.moderator, self.people.secret, self._observe)
             self.plan: Final = self._plan()
             self._watch: Final = Watch(self.rules.rules, has_subjects=bool(self.settings.subject))
             self._reject: Final = _rejecter(self.settings.rejection)
@@ -180,6 +198,8 @@ class Screen:
             return step.run()
         assert isinstance(step, Report), step  # ReadBody is the adapters'
         log_decision(step.record)
+        if self._observe is not None:
+            self._observe(step.record)
         self._watch.see(step.record)
         return None
 

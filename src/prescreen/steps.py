@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from prescreen.model import Decision, Item, Record, Subject
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +85,6 @@ class Report:
 
 Step = ReadBody | Work | Moderate | Recall | AddStrike | LookUp | Report
 Answer = object
+
+Flow = Generator[Step, Answer, T]
+"""It yields steps, is sent their answers, and returns a T."""

@@ -53,8 +53,9 @@ def print_configuration(console: Console, screen: Screen, file: str) -> None:
     """The configuration in force, for people."""
     found = configuration(screen)
     console.print(Styled.assemble(("valid ", "bold green"), file))
-    for name in ("moderator", "mode", "deadline_seconds", "on_error"):
-        console.print(Styled(f"  {name.replace('_seconds', ' (s)').replace('_', ' ')}: {found[name]}"))
+    for name in ("moderator", "mode", "deadline_seconds"):
+        console.print(Styled(f"  {name.replace('_seconds', ' (s)')}: {found[name]}"))
+    console.print(Styled(f"  on error: {', then '.join(found['on_error'])}"))
     if found["subject"]:
         console.print(Styled(f"  subject: {', then '.join(found['subject'])}"))
     if found["strikes"]:
@@ -88,9 +89,9 @@ def trial(found: Trial) -> dict[str, Any]:
             {
                 "pointer": item.pointer,
                 ("text" if isinstance(item, Text) else "image"): _content(item),
-                "verdict": _verdict(found.verdicts[index]) if found.verdicts else None,
+                "verdict": _verdict(found.verdicts[item]) if item in found.verdicts else None,
             }
-            for index, item in enumerate(found.items)
+            for item in found.items
         ],
         "decision": _decision(found.decision) if found.decision else None,
     }
@@ -103,11 +104,11 @@ def print_trial(console: Console, found: Trial) -> None:
         return
     console.print(Styled.assemble(("rule      ", "bold"), found.decision.rule or ""))
     console.print(Styled.assemble(("moderator ", "bold"), found.screen.moderator.name))
-    for index, item in enumerate(found.items):
+    for item in found.items:
         console.print(Styled.assemble(("found     ", "bold"), item.pointer or "(the whole body)"))
         console.print(Styled(f"            {_short(_content(item))}", "dim"))
-        if found.verdicts:
-            console.print(Styled(f"            {_opinion(found.verdicts[index])}"))
+        if item in found.verdicts:
+            console.print(Styled(f"            {_opinion(found.verdicts[item])}"))
     if not found.items and found.decision.cause is Cause.CLEAN:
         console.print(Styled("found     nothing at the rule's places", "yellow"))
     _print_decision(console, found.screen, found.decision)
@@ -176,6 +177,7 @@ def _decision(decision: Decision) -> dict[str, Any]:
         "cause": decision.cause.value,
         "rejected": decision.is_rejected,
         "degraded": decision.degraded,
+        "rung": decision.rung,
         "problem": decision.problem,
         "reasons": [
             {"category": each.category, "pointer": each.pointer, "score": each.score, "action": each.action.value}
@@ -197,6 +199,8 @@ def _content(item: Item) -> str:
 def _remark(decision: Decision) -> str:
     if decision.mode is Mode.MONITOR and decision.action is Action.REJECT:
         return " (monitor only: the request passes)"
+    if decision.is_judged:
+        return f" (by on_error: {decision.rung})" if decision.rung else ""
     return " (it passes without having been judged)" if decision.degraded else ""
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from prescreen.drive import drive_sync
+from prescreen.errors import ModeratorError
 from prescreen.model import Decision, Head, Item, Verdict
 from prescreen.screen import Screen
 from prescreen.steps import Answer, Moderate, ReadBody, Step
@@ -13,15 +15,15 @@ from prescreen.steps import Answer, Moderate, ReadBody, Step
 class Trial:
     """`rules` is () and `decision` None where no rule is about the request.
 
-    `items` are the texts and images found; `verdicts` has one for each, or none where the moderator
-    failed.
+    `items` are the texts and images found; `verdicts` is the last word on each, by whichever rung of `on_error`, and has
+    none for those that nobody judged.
     """
 
     def __init__(self, screen: Screen, head: Head, body: bytes) -> None:
         self.screen = screen
         self.rules = screen.rules.find(head)
         self.items: Sequence[Item] = ()
-        self.verdicts: Sequence[Verdict] = ()
+        self.verdicts: dict[Item, Verdict] = {}
         self._body = body
         self.decision: Decision | None = None
         if self.rules:
@@ -31,8 +33,15 @@ class Trial:
         if isinstance(step, ReadBody):
             return self._body  # its declared length has been held against the limit
         if isinstance(step, Moderate):
-            self.items = step.items
-        answer = self.screen.perform_sync(step)
-        if isinstance(step, Moderate):
-            self.verdicts = answer  # type: ignore[assignment]  # Moderate's answer
+            return self._moderated(step)
+        return self.screen.perform_sync(step)
+
+    def _moderated(self, step: Moderate) -> Answer:
+        self.items = self.items or step.items  # all of them are in the first step, and in others what is still open
+        try:
+            answer = cast("Sequence[Verdict]", self.screen.perform_sync(step))
+        except ModeratorError as error:
+            self.verdicts |= {step.items[index]: verdict for index, verdict in error.known.items()}
+            raise
+        self.verdicts |= zip(step.items, answer, strict=True)
         return answer

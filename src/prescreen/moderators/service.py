@@ -81,11 +81,7 @@ class ServiceModerator(Service, ABC):
         return _all(known, len(items), errors)
 
     def moderate_sync(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Sequence[Verdict]:
-        """The same, blocking, one call after another, in about `timeout` seconds. Raises ModeratorError.
-
-        The head of an answer and the body of an error are read by the SDK, whose own timeout starts
-        anew with each piece: a service that sends these byte by byte can take longer.
-        """
+        """The same, blocking, one call after another, in about `timeout` seconds. Raises ModeratorError."""
         known = {} if known is None else known
         errors: list[ModeratorError] = []
         deadline = time.monotonic() + timeout

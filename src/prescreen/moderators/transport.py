@@ -1,9 +1,9 @@
 """HTTP to a service: the clients, the time, the one retry, the errors.
 
 The OpenAI SDK carries the requests, whoever they are for: its low-level `post` takes any path and any JSON.
-It is imported when a moderator is built (it costs about 0.6 s), and a client is built when it is first
-needed: one for each process, because a client shared over fork() can hand one request the answer to
-another, and one for each event loop, because an async client dies with its loop.
+It is imported when a moderator is built (it costs about 0.6 s), and so is a first client (0.1 s). There is one for
+each process, because a client shared over fork() can hand one request the answer to another, and one
+for each event loop, because an async client dies with its loop.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from prescreen.errors import (
@@ -23,6 +25,8 @@ from prescreen.errors import (
     ModeratorRefused,
     ModeratorTimeout,
 )
+from prescreen.forks import lock_over_forks
+from prescreen.moderators.timely import make_timely, until
 
 if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
@@ -54,8 +58,9 @@ class Service:
             "max_retries": 0,  # the SDK's retries sleep without regard to our deadline
         }
         self._bare = {"Authorization": sdk.Omit()} if headers.get("Authorization") is None else {}
-        self._async_client: RunVar[tuple[int, AsyncOpenAI, object]] | None = None
-        self._sync_client: tuple[int, OpenAI] | None = None
+        self._async_client: RunVar[_Opened] | None = None
+        # Now, and not while somebody waits for it; unless this process forks before it serves.
+        self._sync_client: tuple[int, OpenAI] = (os.getpid(), self._made())
 
     async def post(self, path: str, payload: Mapping[str, object]) -> bytes:
         """The body of the answer, cut off where no sane one is as long. Raises ModeratorError."""
@@ -83,16 +88,16 @@ class Service:
         client = self._client_sync()
         for is_last in (False, True):
             try:
-                response: Any = client.post(path, cast_to=object, body=payload, options=self._how(_left(deadline)))
-                body = bytearray()
-                try:
-                    # Against the clock: the SDK's own timeout starts anew with every chunk.
-                    for chunk in response.iter_bytes():
-                        _append(body, chunk)
-                        _left(deadline)
-                finally:
-                    response.close()
-                return bytes(body)
+                with until(deadline):
+                    response: Any = client.post(path, cast_to=object, body=payload, options=self._how(_left(deadline)))
+                    body = bytearray()
+                    try:
+                        for chunk in response.iter_bytes():
+                            _append(body, chunk)
+                            _left(deadline)
+                    finally:
+                        response.close()
+                    return bytes(body)
             except Exception as error:
                 if is_last or time.monotonic() >= deadline or not self._was_dropped(error):
                     raise self._translated(error) from error
@@ -106,28 +111,32 @@ class Service:
 
         if self._async_client is None:
             self._async_client = RunVar("prescreen.service")
-        pid, client, _ = self._async_client.get((0, None, None))
-        if client is None or pid != os.getpid():
-            client = self._openai.AsyncOpenAI(**self._options, http_client=self._cheapest())
-            keeper = _closed_in_the_end(client)
-            self._async_client.set((os.getpid(), client, keeper))
-            await anext(keeper)
+        opened = self._async_client.get(None)
+        if opened is None or opened.pid != os.getpid():
+            self._async_client.set(opened := _Opened())
+        if opened.client is None:
+            await opened.open(partial(self._made_async, is_asyncio=_is_asyncio()))
+        assert opened.client is not None
+        return opened.client
+
+    def _made_async(self, *, is_asyncio: bool) -> AsyncOpenAI:
+        """A client, on aiohttp where that is installed (`openai[aiohttp]`): it takes half the CPU."""
+        http = None
+        if is_asyncio:
+            with suppress(AttributeError, RuntimeError):  # an SDK without it, or aiohttp is missing
+                http = self._openai.DefaultAioHttpClient()
+        client: AsyncOpenAI = self._openai.AsyncOpenAI(**self._options, http_client=http)
         return client
 
-    def _cheapest(self) -> Any:
-        """The SDK's HTTP client on aiohttp where that is installed (`openai[aiohttp]`), at half the CPU; None for its usual one."""
-        try:
-            asyncio.get_running_loop()  # trio has none, and aiohttp needs it
-            return self._openai.DefaultAioHttpClient()
-        except (AttributeError, RuntimeError):  # an SDK without it, or aiohttp is missing
-            return None
-
     def _client_sync(self) -> OpenAI:
-        # Two threads may both build one at first; the loser's is dropped. A lock could be held at fork.
-        pid, client = self._sync_client or (0, None)
-        if client is None or pid != os.getpid():
-            client = self._openai.OpenAI(**self._options)
-            self._sync_client = (os.getpid(), client)
+        with _making:
+            if self._sync_client[0] != os.getpid():
+                self._sync_client = (os.getpid(), self._made())
+        return self._sync_client[1]
+
+    def _made(self) -> OpenAI:
+        client: OpenAI = self._openai.OpenAI(**self._options)
+        make_timely(client)
         return client
 
     def _was_dropped(self, error: Exception) -> bool:
@@ -147,6 +156,40 @@ class Service:
         if self._is_timeout(error):
             return ModeratorTimeout("no answer in time")
         return _down(error)
+
+
+_making: Final = lock_over_forks()
+
+
+class _Opened:
+    """One event loop's client, or the making of it: in a thread, since it takes a while, and once for all who wait."""
+
+    def __init__(self) -> None:
+        from anyio import Lock
+
+        self.pid = os.getpid()
+        self.client: AsyncOpenAI | None = None
+        self._keeper: AsyncIterator[None] | None = None
+        self._lock = Lock()
+
+    async def open(self, make: Callable[[], AsyncOpenAI]) -> None:
+        """Make the client, unless somebody else has meanwhile."""
+        from anyio import to_thread
+
+        async with self._lock:
+            if self.client is None:
+                client = await to_thread.run_sync(make)
+                self._keeper = _closed_in_the_end(client)
+                await anext(self._keeper)
+                self.client = client
+
+
+def _is_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()  # trio has none
+    except RuntimeError:
+        return False
+    return True
 
 
 async def _closed_in_the_end(client: AsyncOpenAI) -> AsyncIterator[None]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from prescreen.errors import ConfigError
+from prescreen.forks import lock_over_forks
 from prescreen.stores import check
-from prescreen.stores.forks import lock_over_forks
 
 _OVERHEAD: Final = 250  # bytes of an entry beside its key and value (measured on CPython 3.11)
 

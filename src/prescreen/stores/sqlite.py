@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from prescreen.errors import ConfigError, StoreError
+from prescreen.forks import lock_over_forks
 from prescreen.stores import check
-from prescreen.stores.forks import lock_over_forks
 from prescreen.units import seconds
 
 _SET_UP: Final = """

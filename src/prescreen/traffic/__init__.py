@@ -7,45 +7,34 @@ quota and circuit breaker.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from prescreen.errors import ModeratorDown, ModeratorError, ModeratorTimeout
+from prescreen.errors import ModeratorDown, ModeratorError
+from prescreen.forks import lock_over_forks
 from prescreen.load import tokens
-from prescreen.model import Item, Verdict
+from prescreen.model import Item, Observer, Verdict
 from prescreen.moderators import Bound, translated
 from prescreen.moderators.call import moderate, moderate_sync
 from prescreen.steps import Moderate
-from prescreen.stores.forks import lock_over_forks
-from prescreen.threads import limiter
+from prescreen.traffic.answers import Keys, every, in_thread, late, still_open, unless_failed
 from prescreen.traffic.awaiting import AwaitingDesk
 from prescreen.traffic.blocking import BlockingDesk
 from prescreen.traffic.breaker import Circuit
 from prescreen.traffic.bucket import Bucket
 from prescreen.traffic.cache import VerdictCache
-from prescreen.traffic.desk import Desk, Known, Ticket
+from prescreen.traffic.desk import Desk, Heard, Known, Ticket
+from prescreen.traffic.telling import Teller
 
 if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
 
-T = TypeVar("T")
-Keys = Mapping[int, str | None]
-
 _KEEPS_NONE: Final = "no verdict on it is kept"
-_THREADS: Final = 40  # per event loop, for a shared store
+_BEFORE: Final = 0.95  # of the time
 _SHARED_SECONDS: Final = 0.25  # for a question to the shared store; without an answer the moderator is asked
-
-
-@dataclass(slots=True)
-class Heard:
-    """What came of one call: verdicts by index, and what went wrong with the others."""
-
-    known: Mapping[int, Verdict] = field(default_factory=dict)
-    error: ModeratorError | None = None
 
 
 class Traffic:
@@ -63,10 +52,12 @@ class Traffic:
         *,
         max_in_flight: int,
         max_batch: int,
+        observe: Observer | None = None,
     ) -> None:
         self.bound: Final = bound
         self.circuit: Final = circuit
         self._cache, self._bucket = cache, bucket
+        self._teller: Final = Teller(bound.name, observe)
         self._slots, self._most = max_in_flight, min(max_batch, bound.max_batch or max_batch)
         self._awaiting: RunVar[AwaitingDesk] | None = None
         self._blocking: tuple[int, BlockingDesk] | None = None
@@ -90,6 +81,8 @@ class Traffic:
                 await self._fill(self._cache, step, dict(enumerate(keys)), known)
             except Exception as error:
                 raise translated(error, step.items, known) from error
+        else:
+            self._teller.asked(step, known)
         return [known[index] for index in range(len(keys))]
 
     def moderate_sync(self, step: Moderate, known: Known | None = None) -> Sequence[Verdict]:
@@ -104,6 +97,8 @@ class Traffic:
                 self._fill_sync(self._cache, step, dict(enumerate(keys)), known)
             except Exception as error:
                 raise translated(error, step.items, known) from error
+        else:
+            self._teller.asked(step, known)
         return [known[index] for index in range(len(keys))]
 
     async def stale(self, step: Moderate) -> Sequence[Verdict]:
@@ -112,9 +107,10 @@ class Traffic:
             raise ModeratorDown(_KEEPS_NONE)
         keys = dict(enumerate(map(self._cache.key, step.items)))
         known = self._cache.find(list(keys.values()), is_stale=True)
-        if self._cache.is_shared:
-            known |= await self._recall(self._cache, _missing(keys, known), step.timeout, is_stale=True)
-        return _all(known, len(keys), ModeratorDown(_KEEPS_NONE))
+        if self._cache.is_shared and step.timeout > 0:
+            known |= await self._recall(self._cache, still_open(keys, known), step.timeout, is_stale=True)
+        self._teller.asked(step, known)
+        return every(known, len(keys), ModeratorDown(_KEEPS_NONE))
 
     def stale_sync(self, step: Moderate) -> Sequence[Verdict]:
         """The same, blocking."""
@@ -122,14 +118,16 @@ class Traffic:
             raise ModeratorDown(_KEEPS_NONE)
         keys = dict(enumerate(map(self._cache.key, step.items)))
         known = self._cache.find(list(keys.values()), is_stale=True)
-        known |= self._cache.find_shared(_missing(keys, known), is_stale=True)
-        return _all(known, len(keys), ModeratorDown(_KEEPS_NONE))
+        if step.timeout > 0:
+            known |= self._cache.find_shared(still_open(keys, known), is_stale=True)
+        self._teller.asked(step, known)
+        return every(known, len(keys), ModeratorDown(_KEEPS_NONE))
 
     # As a moderator is called, for the layers.
 
     async def call(self, items: Sequence[Item], known: Known, timeout: float) -> Sequence[Verdict]:  # noqa: ASYNC109  # a moderator's parameter
-        """See `moderate`."""
-        return await self.moderate(Moderate(items, timeout), known)
+        """See `moderate`. It ends a little before the layer would end it, so that the circuit hears of it."""
+        return await self.moderate(Moderate(items, timeout * _BEFORE), known)
 
     def call_sync(self, items: Sequence[Item], timeout: float, known: Known) -> Sequence[Verdict]:
         """See `moderate`."""
@@ -141,25 +139,25 @@ class Traffic:
         """How many of the texts of these costs may go now, and where none may, the seconds to wait."""
         if not self._bucket.is_shared:
             return self._bucket.take(costs)
-        return await _in_thread(self._bucket.take, costs)
+        return await in_thread(self._bucket.take, costs)
 
     def take_sync(self, costs: Sequence[int]) -> tuple[int, float]:
         """The same, blocking."""
         return self._bucket.take(costs)
 
-    async def ask(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Heard:  # noqa: ASYNC109  # it bounds the call itself
-        """Call the moderator. `known` is filled as verdicts come in, for who is cut short."""
+    async def ask(self, items: Sequence[Item], timeout: float, since: float, known: Known | None = None) -> Heard:  # noqa: ASYNC109  # it bounds the call itself
+        """Call the moderator about items that wait since then. `known` is filled as verdicts come in, for who is cut short."""
         try:
-            with self._calling():
+            with self._calling(), self._teller.calling(items, since):
                 verdicts = await moderate(self.bound, Moderate(items, max(timeout, 0)), known)
             return self._heard(Heard(dict(enumerate(verdicts))))
         except ModeratorError as error:
             return self._heard(Heard(error.known, error))
 
-    def ask_sync(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Heard:
+    def ask_sync(self, items: Sequence[Item], timeout: float, since: float, known: Known | None = None) -> Heard:
         """The same, blocking."""
         try:
-            with self._calling():
+            with self._calling(), self._teller.calling(items, since):
                 verdicts = moderate_sync(self.bound, Moderate(items, max(timeout, 0)), known)
             return self._heard(Heard(dict(enumerate(verdicts))))
         except ModeratorError as error:
@@ -175,7 +173,7 @@ class Traffic:
     async def share(self, found: Mapping[str, Verdict]) -> None:
         """Give the verdicts to all processes; late, if need be."""
         if found and self._cache is not None and self._cache.is_shared:
-            await _in_thread(self._cache.keep_shared, found)
+            await in_thread(self._cache.keep_shared, found)
 
     def share_sync(self, found: Mapping[str, Verdict], deadline: float) -> None:
         """The same, blocking; not when there is no time left for it."""
@@ -185,25 +183,31 @@ class Traffic:
     async def _fill(self, cache: VerdictCache, step: Moderate, keys: Keys, known: Known) -> None:
         deadline = monotonic() + step.timeout
         if cache.is_shared:
-            known |= await self._recall(cache, _missing(keys, known), step.timeout)
-        if missing := _missing(keys, known):
+            known |= await self._recall(cache, still_open(keys, known), step.timeout)
+        if missing := still_open(keys, known):
             self._refuse(step.timeout, known)
-            error = await self._await_desk().wait({at: step.items[at] for at in missing}, missing, known, deadline)
-            _all(known, len(keys), error or _late(step))
+        desk = self._await_desk()
+        self._teller.asked(step, known, desk.desk, missing)
+        if missing:
+            error = await desk.wait({at: step.items[at] for at in missing}, missing, known, deadline)
+            every(known, len(keys), error or late(step))
 
     def _fill_sync(self, cache: VerdictCache, step: Moderate, keys: Keys, known: Known) -> None:
         deadline = monotonic() + step.timeout
-        known |= cache.find_shared(_missing(keys, known))
-        if missing := _missing(keys, known):
+        known |= cache.find_shared(still_open(keys, known))
+        if missing := still_open(keys, known):
             self._refuse(step.timeout, known)
-            error = self._block_desk().wait({at: step.items[at] for at in missing}, missing, known, deadline)
-            _all(known, len(keys), error or _late(step))
+        desk = self._block_desk()
+        self._teller.asked(step, known, desk.desk, missing)
+        if missing:
+            error = desk.wait({at: step.items[at] for at in missing}, missing, known, deadline)
+            every(known, len(keys), error or late(step))
 
     async def _recall(self, cache: VerdictCache, keys: Keys, timeout: float, *, is_stale: bool = False) -> Known:  # noqa: ASYNC109  # as above
         from anyio import move_on_after
 
         with move_on_after(min(timeout, _SHARED_SECONDS)):
-            return await _in_thread(partial(cache.find_shared, keys, is_stale=is_stale))
+            return await in_thread(partial(cache.find_shared, keys, is_stale=is_stale))
         return {}
 
     async def _alone(self, step: Moderate, known: Known) -> Sequence[Verdict]:
@@ -211,26 +215,27 @@ class Traffic:
 
         deadline = monotonic() + step.timeout
         self._refuse(step.timeout, {})
+        self._teller.asked(step, ())
         cost = [sum(map(tokens, step.items))]
         while not (taken := await self.take(cost))[0]:
             if (left := deadline - monotonic()) <= 0:
-                raise _late(step)
+                raise late(step)
             await sleep(min(taken[1], left))
-        heard = await self.ask(step.items, deadline - monotonic(), known)
-        return _all(heard.known, len(step.items), heard.error)
+        return unless_failed(await self.ask(step.items, deadline - monotonic(), deadline - step.timeout, known))
 
     def _alone_sync(self, step: Moderate, known: Known) -> Sequence[Verdict]:
         deadline = monotonic() + step.timeout
         self._refuse(step.timeout, {})
+        self._teller.asked(step, ())
         cost = [sum(map(tokens, step.items))]
         while not (taken := self.take_sync(cost))[0]:
             if (left := deadline - monotonic()) <= 0:
-                raise _late(step)
+                raise late(step)
             sleep(min(taken[1], left))
-        heard = self.ask_sync(step.items, deadline - monotonic(), known)
-        return _all(heard.known, len(step.items), heard.error)
+        return unless_failed(self.ask_sync(step.items, deadline - monotonic(), deadline - step.timeout, known))
 
     def _calling(self) -> AbstractContextManager[None]:
+        """One call, behind the circuit breaker, which may be open by the time that it is made."""
         return self.circuit.calling() if self.circuit else nullcontext()
 
     def _heard(self, heard: Heard) -> Heard:
@@ -247,6 +252,9 @@ class Traffic:
             error.known = known
             raise
 
+    def _is_probing(self) -> bool:
+        return self.circuit is not None and self.circuit.state != "closed"
+
     def _await_desk(self) -> AwaitingDesk:
         from anyio.lowlevel import RunVar
 
@@ -254,7 +262,7 @@ class Traffic:
             self._awaiting = RunVar("prescreen.desk")
         desk = self._awaiting.get(None)
         if desk is None:
-            self._awaiting.set(desk := AwaitingDesk(self, Desk(self._slots, self._most)))
+            self._awaiting.set(desk := AwaitingDesk(self, Desk(self._slots, self._most, self._is_probing)))
         return desk
 
     def _block_desk(self) -> BlockingDesk:
@@ -262,31 +270,9 @@ class Traffic:
         with _making:
             pid, desk = self._blocking or (0, None)
             if desk is None or pid != os.getpid():
-                desk = BlockingDesk(self, Desk(self._slots, self._most))
+                desk = BlockingDesk(self, Desk(self._slots, self._most, self._is_probing))
                 self._blocking = (os.getpid(), desk)
         return desk
 
 
 _making: Final = lock_over_forks()
-
-
-def _missing(keys: Keys, known: Known) -> dict[int, str | None]:
-    return {index: key for index, key in keys.items() if index not in known}
-
-
-def _late(step: Moderate) -> ModeratorTimeout:
-    return ModeratorTimeout(f"no verdict within {step.timeout:.3g} s")
-
-
-def _all(known: Mapping[int, Verdict], count: int, error: ModeratorError | None) -> list[Verdict]:
-    """Every verdict, in order. Raises the error, with those that are there, where one is missing."""
-    if len(known) < count:
-        assert error is not None
-        raise error.anew(known) from error
-    return [known[index] for index in range(count)]
-
-
-async def _in_thread(call: Callable[..., T], *arguments: object) -> T:
-    from anyio import to_thread
-
-    return await to_thread.run_sync(call, *arguments, abandon_on_cancel=True, limiter=limiter("verdicts", _THREADS))

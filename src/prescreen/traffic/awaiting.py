@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prescreen.errors import ModeratorDown, ModeratorError, raised_at
 from prescreen.model import Item
-from prescreen.traffic.desk import Desk, Known, Ticket, Waiter
+from prescreen.traffic.desk import CUT_SHORT, Desk, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,7 +37,7 @@ class AwaitingDesk:
         from anyio import Event, move_on_after
 
         done = Event()
-        waiter = Waiter(deadline, done.set, known=known)
+        waiter = Waiter(deadline, done.set, known=known, since=monotonic())
         self.desk.join(waiter, items, keys)
         self._pump()
         try:
@@ -86,9 +86,10 @@ class AwaitingDesk:
     async def _call(self, batch: list[Ticket]) -> None:
         deadline = max((waiter.deadline for ticket in batch for waiter in ticket.waiters), default=0.0)
         try:
-            heard = await self._traffic.ask([ticket.item for ticket in batch], deadline - monotonic())
+            since = min(ticket.since for ticket in batch)
+            heard = await self._traffic.ask([ticket.item for ticket in batch], deadline - monotonic(), since)
         except BaseException:  # the event loop ends
-            self.desk.settle(batch, {}, ModeratorDown("the call was broken off"), monotonic())
+            self.desk.settle(batch, {}, ModeratorDown(CUT_SHORT), monotonic())
             raise
         found = self._traffic.keep(batch, heard)
         self.desk.settle(batch, heard.known, heard.error, monotonic())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prescreen.errors import ModeratorDown, ModeratorError
 from prescreen.model import Item
-from prescreen.traffic.desk import Desk, Known, Ticket, Waiter
+from prescreen.traffic.desk import CUT_SHORT, Desk, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
     from prescreen.traffic import Traffic
@@ -29,7 +29,7 @@ class BlockingDesk:
     ) -> ModeratorError | None:
         """Fill `known` with the verdicts on the items, by index, until `deadline`; what went wrong with any of them."""
         bell = Event()
-        waiter = Waiter(deadline, bell.set, known=known)
+        waiter = Waiter(deadline, bell.set, known=known, since=monotonic())
         with self._lock:
             self.desk.join(waiter, items, keys)
         try:
@@ -93,10 +93,11 @@ class BlockingDesk:
 
     def _call(self, batch: list[Ticket], deadline: float) -> None:
         try:
-            heard = self._traffic.ask_sync([ticket.item for ticket in batch], deadline - monotonic())
+            since = min(ticket.since for ticket in batch)
+            heard = self._traffic.ask_sync([ticket.item for ticket in batch], deadline - monotonic(), since)
         except BaseException:  # a server ends its worker, or a greenlet
             with self._lock:
-                self.desk.settle(batch, {}, ModeratorDown("the call was broken off"), monotonic())
+                self.desk.settle(batch, {}, ModeratorDown(CUT_SHORT), monotonic())
                 self._nudge()
             raise
         found = self._traffic.keep(batch, heard)

@@ -15,6 +15,7 @@ from interlock.window import WindowType
 
 from prescreen.errors import ModeratorBusy, ModeratorDown, ModeratorRefused
 from prescreen.load import Breaker
+from prescreen.model import CircuitChanged, Observer
 
 logger: Final = logging.getLogger("prescreen")
 
@@ -25,7 +26,8 @@ class Circuit(FailureClassifier, CoreEventListener):
     What the moderator says of a text, and that its quota is spent, is no failure of its.
     """
 
-    def __init__(self, name: str, options: Breaker, deadline: float) -> None:
+    def __init__(self, name: str, options: Breaker, deadline: float, observe: Observer | None = None) -> None:
+        self._observe = observe
         self._probe = float(options.probe)
         self._opened = -math.inf
         slow = deadline * 0.75 if options.slow is None else float(options.slow)
@@ -68,6 +70,8 @@ class Circuit(FailureClassifier, CoreEventListener):
 
     def on_state_change(self, *, name: str, old: State, new: State) -> None:
         """For the library: the state is another one."""
+        if self._observe is not None:
+            self._observe(CircuitChanged(name, new.value))
         if new is State.OPEN:
             self._opened = time.monotonic()
             logger.warning("moderator %s: the circuit is open; it is left alone for %g s", name, self._probe)

@@ -25,14 +25,17 @@ _QUIET: Final = 5.0
 class Bucket:
     """The quota of one moderator, None for none, counted in `shared` where there is one, else in this process."""
 
-    def __init__(self, quota: Quota | None, name: str, shared: Store | None) -> None:
+    def __init__(
+        self, quota: Quota | None, name: str, shared: Store | None, longest_pause: float = _LONGEST_PAUSE
+    ) -> None:
         self._quota, self._key = quota, f"quota:{name}"
         self._shared = shared if quota is not None else None
         self._quiet_until = 0.0
         self._spent: Spent = ()
         self._lock = Lock()
         self._paused_until = 0.0
-        self._pause = _FIRST_PAUSE
+        self._longest_pause = min(longest_pause, _LONGEST_PAUSE)
+        self._pause = min(_FIRST_PAUSE, self._longest_pause)
 
     @property
     def is_shared(self) -> bool:
@@ -63,9 +66,9 @@ class Bucket:
     def heard(self, error: ModeratorError | None) -> None:
         """Take note of how a call ended: with a "too many requests" there is a pause."""
         if error is None:
-            self._pause = _FIRST_PAUSE
+            self._pause = min(_FIRST_PAUSE, self._longest_pause)
         elif isinstance(error, ModeratorBusy):
-            wish, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
+            wish, self._pause = self._pause, min(self._pause * 2, self._longest_pause)
             if error.retry_after is not None:
                 wish = min(error.retry_after, _LONGEST_WISH)
             self._paused_until = max(self._paused_until, time.monotonic() + wish)

@@ -18,6 +18,8 @@ from prescreen.model import Image, Item, Verdict
 _LARGEST_CALL: Final = 32_000  # characters; OpenAI publishes no limit
 _WORTHWHILE: Final = 0.05  # seconds: with less time left nobody starts over
 
+CUT_SHORT: Final = "the call was cut short"
+
 Known = dict[int, Verdict]
 
 
@@ -28,6 +30,7 @@ class Ticket:
     item: Item
     key: str | None
     cost: int
+    since: float = 0.0
     waiters: list[Waiter] = field(default_factory=list)
     is_out: bool = False
     is_suspect: bool = False  # was in a call that was refused for something in it
@@ -36,7 +39,7 @@ class Ticket:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """One screening that waits, until `deadline`, for the items at the indexes of its tickets.
+    """One screening that waits, from `since` until `deadline`, for the items at the indexes of its tickets.
 
     `wake` is called when nothing is left to wait for. `known` is filled as verdicts come in; `error` is what went wrong
     with any of the others.
@@ -47,6 +50,7 @@ class Waiter:
     indexes: dict[Ticket, list[int]] = field(default_factory=dict)
     known: Known = field(default_factory=dict)
     error: ModeratorError | None = None
+    since: float = 0.0
 
     @property
     def is_done(self) -> bool:
@@ -64,11 +68,22 @@ class Waiter:
             self.wake()
 
 
-class Desk:
-    """The queue in front of one moderator: at most `slots` calls at once, of at most `most` texts each."""
+@dataclass(slots=True)
+class Heard:
+    """What came of one call: verdicts by index, and what went wrong with the others."""
 
-    def __init__(self, slots: int, most: int) -> None:
-        self._slots, self._most = slots, most
+    known: Mapping[int, Verdict] = field(default_factory=dict)
+    error: ModeratorError | None = None
+
+
+class Desk:
+    """The queue in front of one moderator: at most `slots` calls at once, of at most `most` texts each.
+
+    While `is_probing` says so, nobody knows whether the moderator is well: one call goes, and the others wait for its end.
+    """
+
+    def __init__(self, slots: int, most: int, is_probing: Callable[[], bool] = lambda: False) -> None:
+        self._slots, self._most, self._is_probing = slots, most, is_probing
         self._out = 0
         self._open: dict[str, Ticket] = {}  # by key, queued or out: where identical texts meet
         self._lanes: dict[Waiter, deque[Ticket]] = {}  # one for each screening, served in turn
@@ -78,12 +93,23 @@ class Desk:
     @property
     def may_lead(self) -> bool:
         """Whether there is a slot, and something for it."""
-        return self._out < self._slots and bool(self._first or self._halves or self._lanes)
+        slots = 1 if self._is_probing() else self._slots
+        return self._out < slots and bool(self._first or self._halves or self._lanes)
 
     @property
     def queued(self) -> int:
         """How many items wait for a slot."""
         return len(self._first) + sum(map(len, self._halves)) + sum(map(len, self._lanes.values()))
+
+    def joinable(self, keys: Mapping[int, str | None]) -> list[int]:
+        """The indexes of the items that would not need a place of their own in a call."""
+        found, seen = [], set[str]()
+        for index, key in keys.items():
+            if key is not None:
+                if key in self._open or key in seen:
+                    found.append(index)
+                seen.add(key)
+        return found
 
     def join(self, waiter: Waiter, items: Mapping[int, Item], keys: Mapping[int, str | None]) -> None:
         """Wait for verdicts on the items, by their index; None for a key: it is not to be shared with anyone."""
@@ -92,7 +118,7 @@ class Desk:
             key = keys[index]
             ticket = self._open.get(key) if key is not None else None
             if ticket is None:
-                ticket = Ticket(item, key, tokens(item))
+                ticket = Ticket(item, key, tokens(item), waiter.since)
                 lane.append(ticket)
                 if key is not None:
                     self._open[key] = ticket
@@ -105,9 +131,14 @@ class Desk:
             self._lanes[waiter] = lane
 
     def leave(self, waiter: Waiter) -> None:
-        """Wait no longer. What nobody else waits for is not asked any more; a call that is out goes on."""
+        """Wait no longer. What nobody else waits for is not asked any more; a call that is out goes on.
+
+        Nobody joins that call later: it may be a stalled one that its only waiter gave up.
+        """
         for ticket in waiter.indexes:
             ticket.waiters.remove(waiter)
+            if not ticket.waiters:
+                self._forget(ticket)
         waiter.indexes.clear()
         lane = self._lanes.pop(waiter, None)
         if lane and (live := self._live(lane)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from prescreen.errors import ConfigError
 from prescreen.load import STALE, Quota
+from prescreen.model import Observer
 from prescreen.moderators import BUILT_IN, Bound, bind, build
 from prescreen.moderators.layers import Layer
 from prescreen.stores import Store
@@ -20,7 +22,7 @@ from prescreen.traffic.cache import VerdictCache
 if TYPE_CHECKING:
     from prescreen.config import Settings
 
-_STORE_SECONDS: Final = 0.1  # for verdicts and quotas; without an answer we do without
+_STORE_SECONDS: Final = 0.05  # for verdicts and quotas; without an answer we do without
 
 
 def chosen(settings: Settings) -> Bound:
@@ -44,14 +46,17 @@ def rung(settings: Settings, place: int) -> Bound:
         raise ConfigError(f"on_error[{place}]" if error.key == "moderator" else error.key, error.problem) from error
 
 
-def traffics(settings: Settings, moderator: Bound, secret: str | None) -> Mapping[str | None, Traffic]:
+def traffics(
+    settings: Settings, moderator: Bound, secret: str | None, observe: Observer | None = None
+) -> Mapping[str | None, Traffic]:
     """The traffic of the moderator (None), of what it once said ("stale": the same), and of the other rungs by name."""
     shared = _shared(settings)
-    first = _traffic(settings, shared, secret, settings.quota, moderator)
+    make = partial(_traffic, settings, shared, secret, observe=observe)
+    first = make(settings.quota, moderator)
     found: dict[str | None, Traffic] = {None: first}
     for place, name in enumerate(settings.on_error[:-1]):
         if name != STALE:
-            found[name] = _traffic(settings, shared, secret, None, rung(settings, place))
+            found[name] = make(None, rung(settings, place))
         elif first.keeps:
             found[name] = first
         else:
@@ -60,17 +65,26 @@ def traffics(settings: Settings, moderator: Bound, secret: str | None) -> Mappin
 
 
 def _traffic(
-    settings: Settings, shared: Store | None, secret: str | None, quota: Quota | None, bound: Bound
+    settings: Settings,
+    shared: Store | None,
+    secret: str | None,
+    quota: Quota | None,
+    bound: Bound,
+    *,
+    observe: Observer | None,
 ) -> Traffic:
     make = partial(Traffic, max_in_flight=settings.max_in_flight, max_batch=settings.max_batch)
     if isinstance(bound.source, Layer):
-        each = partial(_traffic, settings, shared, secret, quota)
+        # What a layer does is its members' doing, and told of them.
+        each = partial(_traffic, settings, shared, secret, quota, observe=observe)
         return make(bind(bound.source.over(lambda member: _wrapped(each(member)))), None, Bucket(None, "", None), None)
     cache = None
     if bound.identity is not None:
         cache = VerdictCache(settings.cache, bound.identity, secret, shared, has_stale=STALE in settings.on_error)
-    circuit = Circuit(bound.name, settings.breaker, settings.deadline) if settings.breaker else None
-    return make(bound, cache, Bucket(quota, bound.name, shared), circuit)
+    circuit = Circuit(bound.name, settings.breaker, settings.deadline, observe) if settings.breaker else None
+    probe = float(settings.breaker.probe) if settings.breaker else math.inf
+    bucket = Bucket(quota, bound.name, shared, longest_pause=probe)  # else it could be back, and nobody would notice
+    return make(bound, cache, bucket, circuit, observe=observe)
 
 
 def _wrapped(traffic: Traffic) -> Bound:

@@ -1,7 +1,4 @@
-"""What prescreen costs where it has nothing to do, and what its parts cost where it has.
-
-`make bench`. Times are medians of interleaved rounds; on a busy machine trust their differences only.
-"""
+"""What parts of prescreen cost, measured in one process: `python -m benchmarks.parts`. Times are medians of rounds."""
 
 from __future__ import annotations
 

@@ -1,0 +1,58 @@
+"""Where screenings wait together: no failure of one call leaves the others waiting, or a slot taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+import pytest
+
+from doubles import Check
+from prescreen import ModeratorDown, Screen, Text, Verdict
+from prescreen.model import Item
+
+
+@pytest.fixture
+def anyio_backend(door: str) -> str:
+    return "asyncio" if door == "blocking" else door
+
+
+class Cut(BaseException):
+    """As gevent's Timeout and GreenletExit, or a worker's SystemExit: nothing that a moderator raises."""
+
+
+class Fragile:
+    """Breaks as told, a call each; then all is clean."""
+
+    name = identity = "fragile"
+
+    def __init__(self, *breaks: BaseException) -> None:
+        self._breaks = list(breaks)
+        self.asked: list[list[str]] = []
+
+    async def moderate(self, items: Sequence[Item]) -> list[Verdict]:
+        await anyio.lowlevel.checkpoint()
+        return self.moderate_sync(items, 1)
+
+    def moderate_sync(self, items: Sequence[Item], timeout: float) -> list[Verdict]:
+        self.asked.append([item.value for item in items if isinstance(item, Text)])
+        if self._breaks:
+            raise self._breaks.pop(0)
+        return [Verdict(flagged=False) for _ in items]
+
+
+async def test_what_waits_for_a_slot_when_the_circuit_opens_is_told_at_once(check: Check) -> None:
+    moderator = Fragile(ModeratorDown("gone"))
+    screen = Screen(moderator=moderator, deadline=30, max_in_flight=1, max_batch=1, breaker={"calls": 1})
+    with anyio.fail_after(10):
+        decision = await check(screen, [Text("/0", "seven violet lanterns"), Text("/1", "eight violet lanterns")])
+    assert decision.problem == "ModeratorDown: gone"
+    assert moderator.asked == [["seven violet lanterns"]]
+
+
+def test_a_call_that_is_cut_short_gives_its_slot_back() -> None:
+    screen = Screen(moderator=Fragile(Cut()), deadline=3, max_in_flight=1)
+    with pytest.raises(Cut):
+        screen.check_sync("seven violet lanterns")
+    for text in ("seven violet lanterns", "eight violet lanterns"):
+        assert screen.check_sync(text).problem is None
