@@ -35,7 +35,7 @@ class Site:
         return self.send(self.body(text), {**JSON, **headers})
 
     def send(self, body: Any, headers: dict[str, str], method: str = "POST") -> tuple[int, dict[str, str], Any]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, self.path, body, headers)
             return read(connection)
@@ -43,7 +43,7 @@ class Site:
             connection.close()
 
     def handled(self) -> int:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", "/stats")
             return int(json.loads(connection.getresponse().read())["handled"])
@@ -90,7 +90,7 @@ def test_a_flagged_text_is_answered_with_its_category_and_never_handled(site: Si
 
 
 def test_a_connection_goes_on_after_a_rejection(site: Site) -> None:
-    connection = HTTPConnection("127.0.0.1", site.port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", site.port, timeout=60)
     try:
         statuses = []
         for text in ("flag violence", "hello", "flag violence", "hello again"):
@@ -117,7 +117,7 @@ def test_a_client_that_leaves_in_the_middle_is_neither_moderated_nor_handled(sit
     head = (
         f"POST {site.path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", site.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=60) as client:
         client.sendall(head.encode() + body[:-5])
         client.shutdown(socket.SHUT_WR)
         client.settimeout(5)
@@ -158,7 +158,7 @@ def test_a_stalled_moderator_is_given_up_at_the_deadline(site: Site) -> None:
 
 def test_a_route_without_a_rule_is_left_alone(site: Site) -> None:
     asked = len(site.service.requests)
-    connection = HTTPConnection("127.0.0.1", site.port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", site.port, timeout=60)
     try:
         connection.request("GET", "/")
         assert connection.getresponse().status == 200

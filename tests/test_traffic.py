@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import anyio
@@ -22,6 +23,7 @@ from prescreen import (
     AnyOf,
     BadVerdict,
     Cause,
+    ConfigError,
     Decision,
     FirstOf,
     Image,
@@ -37,7 +39,9 @@ from prescreen import (
     Verdict,
 )
 from prescreen.model import Item
+from prescreen.steps import Moderate
 from prescreen.stores import Store
+from prescreen.stores.redis import RedisStore
 from prescreen.traffic.desk import Desk
 from servers import Redis, redis_server
 
@@ -298,6 +302,32 @@ async def test_a_redis_that_stalls_costs_a_moment_and_no_more(check: Check, serv
         with redis.stalled():
             assert (await check(screen, "two")).cause is Cause.CLEAN
         assert time.monotonic() - started < 5
+
+
+@needs_redis
+async def test_a_store_of_the_users_own_that_stalls_costs_a_moment_and_no_more(check: Check, service: Service) -> None:
+    with Redis() as redis, closing(RedisStore(redis.url, timeout=1)) as store:
+        screen = Screen(moderator=service, store=store, secret=SECRET, deadline=20)
+        await check(screen, "one")
+        with redis.stalled():
+            assert (await check(screen, "two")).cause is Cause.CLEAN
+
+
+def test_when_the_time_is_up_only_what_this_process_knows_is_looked_up(service: Service) -> None:
+    screen = Screen(moderator=service, on_error=["stale", "flag"], cache={"ttl": 0.001})
+    assert screen.check_sync("old").cause is Cause.CLEAN
+    traffic = screen.traffic["stale"]
+    assert traffic.stale_sync(Moderate([Text("", "old")], 0))[0].flagged is False
+    with pytest.raises(ModeratorDown, match="no verdict on it is kept"):
+        traffic.stale_sync(Moderate([Text("", "new")], 0))
+
+
+@pytest.mark.parametrize(("name", "value"), [("identity", ""), ("identity", 7), ("max_batch", 0), ("max_batch", "all")])
+def test_a_moderator_that_says_nonsense_of_itself_is_found_at_start_up(name: str, value: object) -> None:
+    service = Service()
+    setattr(service, name, value)
+    with pytest.raises(ConfigError, match=name):
+        Screen(moderator=service)
 
 
 # Coalescing and batching

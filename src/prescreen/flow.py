@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any, Final, cast
 
 from prescreen.errors import ModeratorError, ModeratorRefused, Oversize, RequestError, StoreError
-from prescreen.ladder import heard, left_open, shares
+from prescreen.ladder import left_open, shares
 from prescreen.model import (
     Action,
     Cause,
@@ -189,7 +189,14 @@ class _Screening:
         failure: ModeratorError | None = None
         for rung, share in shares(self._plan.rungs):
             timeout = max((end - perf_counter()) * share, 0)
-            known, error = yield from heard(Moderate(tuple([items[index] for index in left]), timeout, rung))
+            error: ModeratorError | None = None
+            try:
+                answer = yield Moderate(tuple([items[index] for index in left]), timeout, rung)
+                known: Mapping[int, Verdict] = dict(
+                    zip(range(len(left)), cast("Sequence[Verdict]", answer), strict=True)
+                )
+            except ModeratorError as raised:
+                known, error = raised.known, raised
             said = sorted([*said, *((left[place], known[place]) for place in known)], key=itemgetter(0))
             left = left_open(left, known) if error else ()
             failure = failure or error

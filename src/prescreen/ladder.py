@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, cast
+from typing import Final
 
-from prescreen.errors import ModeratorError
 from prescreen.load import STALE
 from prescreen.model import Verdict
-from prescreen.steps import Flow, Moderate
 
 _PATIENCE: Final = 0.5  # of the time, for a moderator while there is another one to ask
 _NEARLY: Final = 0.95  # of the time, for a moderator before what is kept is looked up
@@ -20,14 +18,6 @@ def shares(rungs: Sequence[str]) -> Iterator[tuple[str | None, float]]:
     for place, rung in enumerate(asked, start=1):
         later = asked[place:]
         yield rung, _PATIENCE if any(each != STALE for each in later) else _NEARLY if later else 1.0
-
-
-def heard(step: Moderate) -> Flow[tuple[Mapping[int, Verdict], ModeratorError | None]]:
-    """The verdicts by index, and what went wrong with the others."""
-    try:
-        return dict(zip(range(len(step.items)), cast("Sequence[Verdict]", (yield step)), strict=True)), None
-    except ModeratorError as error:
-        return error.known, error
 
 
 def left_open(asked: Sequence[int], known: Mapping[int, Verdict]) -> Sequence[int]:

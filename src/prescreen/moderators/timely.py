@@ -8,6 +8,7 @@ SDK's timeout is all there is, as without this.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 _SHORTEST: Final = 0.001  # seconds; none at all would mean not to wait, which is another error
 
-_deadline: Final[ContextVar[float | None]] = ContextVar("prescreen.deadline", default=None)
+_deadline: Final[ContextVar[float]] = ContextVar("prescreen.deadline", default=math.inf)
 
 
 @contextmanager
@@ -38,11 +39,8 @@ def make_timely(client: Any) -> None:
             pool._network_backend = _Backend(pool._network_backend)  # noqa: SLF001  # see above
 
 
-def _at_most(timeout: float | None) -> float | None:
-    deadline = _deadline.get()
-    if deadline is None:
-        return timeout
-    left = max(deadline - monotonic(), _SHORTEST)
+def _at_most(timeout: float | None) -> float:
+    left = max(_deadline.get() - monotonic(), _SHORTEST)
     return left if timeout is None else min(timeout, left)
 
 

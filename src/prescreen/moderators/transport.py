@@ -174,14 +174,16 @@ class _Opened:
 
     async def open(self, make: Callable[[], AsyncOpenAI]) -> None:
         """Make the client, unless somebody else has meanwhile."""
+        async with self._lock:
+            self.client = self.client or await self._made(make)
+
+    async def _made(self, make: Callable[[], AsyncOpenAI]) -> AsyncOpenAI:
         from anyio import to_thread
 
-        async with self._lock:
-            if self.client is None:
-                client = await to_thread.run_sync(make)
-                self._keeper = _closed_in_the_end(client)
-                await anext(self._keeper)
-                self.client = client
+        client = await to_thread.run_sync(make)
+        self._keeper = _closed_in_the_end(client)
+        await anext(self._keeper)
+        return client
 
 
 def _is_asyncio() -> bool:

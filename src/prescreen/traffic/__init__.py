@@ -206,9 +206,10 @@ class Traffic:
     async def _recall(self, cache: VerdictCache, keys: Keys, timeout: float, *, is_stale: bool = False) -> Known:  # noqa: ASYNC109  # as above
         from anyio import move_on_after
 
+        found: Known = {}
         with move_on_after(min(timeout, _SHARED_SECONDS)):
-            return await in_thread(partial(cache.find_shared, keys, is_stale=is_stale))
-        return {}
+            found |= await in_thread(partial(cache.find_shared, keys, is_stale=is_stale))
+        return found
 
     async def _alone(self, step: Moderate, known: Known) -> Sequence[Verdict]:
         from anyio import sleep

@@ -37,8 +37,8 @@ class BlockingDesk:
                 bell.clear()
                 if self._takes_gate(waiter, bell):
                     self._lead(waiter, bell)
-                elif not waiter.is_done:
-                    bell.wait(left)
+                else:
+                    bell.wait(0 if waiter.is_done else left)  # done, and rung, before the bell was cleared
         finally:
             with self._lock:
                 self._idle.pop(waiter, None)
@@ -73,11 +73,7 @@ class BlockingDesk:
 
     def _admitted(self, waiter: Waiter, bell: Event) -> list[Ticket]:
         """What goes into the next call, when there is quota for it; [] where there is nothing, or no time."""
-        while not waiter.is_done and (left := waiter.deadline - monotonic()) > 0:
-            with self._lock:
-                batch = self.desk.lead()
-            if not batch:
-                return []
+        while not waiter.is_done and (left := waiter.deadline - monotonic()) > 0 and (batch := self._next()):
             count, wait = 0, 0.0
             try:
                 count, wait = self._traffic.take_sync([ticket.cost for ticket in batch])
@@ -90,6 +86,10 @@ class BlockingDesk:
             bell.wait(min(wait, left))
             bell.clear()
         return []
+
+    def _next(self) -> list[Ticket]:
+        with self._lock:
+            return self.desk.lead()
 
     def _call(self, batch: list[Ticket], deadline: float) -> None:
         try:
