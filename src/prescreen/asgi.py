@@ -21,11 +21,11 @@ from prescreen.deadline import Late, within
 from prescreen.drive import drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
 from prescreen.match import announces_body, choose
-from prescreen.model import Decision, Head, Mode
+from prescreen.model import Decision, Head, Mode, told
 from prescreen.overlap import Overlap
 from prescreen.routes import announce
 from prescreen.rule import Rule
-from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from, told
+from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from
 from prescreen.steps import Answer, ReadBody, Step
 
 Scope = MutableMapping[str, Any]

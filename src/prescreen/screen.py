@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import starmap
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
@@ -255,10 +254,6 @@ class Screened:
     rules: tuple[Rule, ...]
     told: tuple[object, ...]
     source: object
-
-
-told: Final[Callable[[Head], tuple[object, ...]]] = attrgetter(*(each.name for each in fields(Head) if each.compare))
-"""What two heads have in common if they are equal."""
 
 
 def is_screened(mark: object, screen: Screen, rules: tuple[Rule, ...], head: Head, source: object) -> bool:

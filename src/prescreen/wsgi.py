@@ -18,9 +18,9 @@ from prescreen.current import SCREENED_KEY, Passage, followed, is_left_over, mar
 from prescreen.drive import drive_sync
 from prescreen.errors import ConfigError, Incomplete, LengthRequired, Oversize, Unreadable
 from prescreen.match import announces_body, choose
-from prescreen.model import Decision, Head, Mode
+from prescreen.model import Decision, Head, Mode, told
 from prescreen.routes import announce
-from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from, told
+from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from
 from prescreen.steps import Answer, ReadBody, Step
 
 if TYPE_CHECKING:
