@@ -16,12 +16,12 @@ from typing import Any, Final, Unpack
 from anyio import move_on_after
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from prescreen.current import SCREENED_KEY, Passage, is_left_over, mark, passing, unscreened
+from prescreen.current import SCREENED_KEY, Passage, is_left_over, mark, passing, told, unscreened
 from prescreen.deadline import Late, within
 from prescreen.drive import drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
 from prescreen.match import announces_body, choose
-from prescreen.model import Decision, Head, Mode, told
+from prescreen.model import Decision, Head, Mode
 from prescreen.overlap import Overlap
 from prescreen.routes import announce
 from prescreen.rule import Rule

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
-from operator import attrgetter
 from os import urandom
 from typing import Final, Literal
 
@@ -91,10 +90,6 @@ class Head:
         # ASCII digits only: int() would also take "+5", "1_0" and other alphabets' digits.
         is_plain = len(values) == 1 and len(values[0]) < 19 and values[0].isdigit()
         return int(values[0]) if is_plain else None
-
-
-told: Final[Callable[[Head], tuple[object, ...]]] = attrgetter(*(each.name for each in fields(Head) if each.compare))
-"""What two heads have in common if they are equal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
+from prescreen.current import told
 from prescreen.document import Limits
 from prescreen.drive import drive, drive_sync
 from prescreen.errors import ConfigError, raised_at
@@ -246,8 +247,7 @@ def screen_from(screen: Screen | None, config: str | Path | None, options: Scree
 class Screened:
     """The mark of a screening, so that a second middleware of the same kind need not screen again.
 
-    `told` is what the head said, and `source` what the app reads the body from. The mark lies in the scope or environ, so
-    it must not hold that: it would be garbage that only the collector finds, at every request.
+    `source` is what the app reads the body from, `told` what the head says.
     """
 
     screen: Screen
