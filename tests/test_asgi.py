@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import json
 import threading
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -275,6 +277,34 @@ async def test_once_the_answer_is_complete_the_servers_word_counts() -> None:
     middleware, _, _ = build(app)
     await Client([*whole(message("hi")), {"type": "http.disconnect"}]).request(middleware)
     assert got == ["http.disconnect"]
+
+
+class Watchable(dict[str, Any]):
+    """A scope to which there may be weak references."""
+
+
+class Holding(Client):
+    """A server's part of a request, which holds its scope, as most do."""
+
+    scope: Scope
+
+
+async def test_a_request_that_is_over_leaves_nothing_to_the_garbage_collector() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(OK[0])
+
+    middleware, _, _ = build(app)
+    server = Holding(whole(message("hi")))
+    server.scope = Watchable(scope())
+    alive = weakref.ref(server.scope)
+    gc.disable()
+    try:
+        await middleware(server.scope, server.receive, server.send)
+        del server
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 # What is rejected

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
+import weakref
 from collections.abc import Iterator
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -289,6 +291,23 @@ def test_an_input_that_can_be_rewound_is_rewound_and_kept() -> None:
     call(middleware, environ(body, **{"wsgi.input": own}))
     assert app.environs[0]["wsgi.input"] is own
     assert app.bodies == [body]
+
+
+class Watchable(dict[str, Any]):
+    """An environ to which there may be weak references."""
+
+
+def test_a_request_that_is_over_leaves_nothing_to_the_garbage_collector() -> None:
+    middleware, _, _ = build(lambda environ, start_response: [])
+    given = Watchable(environ(message("hi")))
+    alive = weakref.ref(given)
+    gc.disable()
+    try:
+        middleware(given, lambda *_: lambda _: None)
+        del given
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_the_app_cannot_read_past_what_was_screened() -> None:

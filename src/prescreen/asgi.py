@@ -16,7 +16,7 @@ from typing import Any, Final, Unpack
 from anyio import move_on_after
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from prescreen.current import SCREENED_KEY, Passage, is_left_over, mark, passing, unscreened
+from prescreen.current import SCREENED_KEY, Passage, is_left_over, mark, passing, told, unscreened
 from prescreen.deadline import Late, within
 from prescreen.drive import drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
@@ -121,16 +121,19 @@ class ModerationMiddleware:
         """Call the app with the very body that was screened."""
         replay, watched = incoming.handed_on(send)
         mark(scope, passage)
-        scope[SCREENED_KEY] = Screened(self.screen, rules, incoming.head, replay)
-        with passing(passage):
-            await self.app(scope, replay, watched)
+        scope[SCREENED_KEY] = Screened(self.screen, rules, told(incoming.head), replay)
+        try:
+            with passing(passage):
+                await self.app(scope, replay, watched)
+        finally:
+            scope[SCREENED_KEY] = None  # it holds what the app received from, and that holds the scope
 
     async def _handshake(self, rules: tuple[Rule, ...], head: Head, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket: its messages cannot be screened, so `on_unreadable` decides whether it may be opened."""
         decision = await drive(self.screen.request_flow(rules, head), self.screen.perform)
         passage = Passage(decision.subject, decision)
         mark(scope, passage)
-        scope[SCREENED_KEY] = Screened(self.screen, rules, head, receive)
+        scope[SCREENED_KEY] = Screened(self.screen, rules, told(head), receive)
         if not decision.is_rejected:
             with passing(passage):
                 return await self.app(scope, receive, send)
@@ -229,7 +232,7 @@ class _Incoming:
 
 def _is_rereadable(headers: object) -> bool:
     """Whether going through them leaves them as they were; the specification asks only for iterables."""
-    return isinstance(headers, _SEQUENCES) and all(isinstance(pair, _SEQUENCES) for pair in headers)
+    return isinstance(headers, _SEQUENCES) and all(issubclass(kind, _SEQUENCES) for kind in set(map(type, headers)))
 
 
 def _head(scope: Scope, given: Sequence[tuple[bytes, bytes]]) -> Head:

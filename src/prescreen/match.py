@@ -24,6 +24,8 @@ _SHORT: Final = 256  # characters; a longer path is not remembered
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 _UNSAFE_EXEMPT: Final = re.compile(r"//|/\.{1,2}(?:/|\Z)|[%#?\\\s\ufffd]")
 _WHOLE_HOLE: Final = re.compile(r"\{\w+(?::path)?\}")
+_ANNOUNCING: Final = (b"content-length", b"transfer-encoding")
+_NO_BODY: Final = {(b"content-length", b"0")}
 _BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # with a body, it is some other handler's request
 
 
@@ -71,7 +73,7 @@ class RuleSet:
 
 def announces_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether a body may follow these headers (HTTP/1.1), whose names are lower-case."""
-    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
+    return bool({header for header in headers if header[0] in _ANNOUNCING} - _NO_BODY)
 
 
 def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:

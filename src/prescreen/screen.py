@@ -10,6 +10,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
+from prescreen.current import told
 from prescreen.document import Limits
 from prescreen.drive import drive, drive_sync
 from prescreen.errors import ConfigError, raised_at
@@ -246,12 +247,12 @@ def screen_from(screen: Screen | None, config: str | Path | None, options: Scree
 class Screened:
     """The mark of a screening, so that a second middleware of the same kind need not screen again.
 
-    `source` is what the app reads the body from.
+    `source` is what the app reads the body from, `told` what the head says.
     """
 
     screen: Screen
     rules: tuple[Rule, ...]
-    head: Head
+    told: tuple[object, ...]
     source: object
 
 
@@ -261,7 +262,7 @@ def is_screened(mark: object, screen: Screen, rules: tuple[Rule, ...], head: Hea
         isinstance(mark, Screened)
         and mark.source is source
         and mark.rules == rules
-        and mark.head == head
+        and mark.told == told(head)
         and mark.screen.settings == screen.settings
     )
 

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from prescreen.current import SCREENED_KEY, Passage, followed, is_left_over, mark, passing, unscreened
+from prescreen.current import SCREENED_KEY, Passage, followed, is_left_over, mark, passing, told, unscreened
 from prescreen.drive import drive_sync
 from prescreen.errors import ConfigError, Incomplete, LengthRequired, Oversize, Unreadable
 from prescreen.match import announces_body, choose
@@ -81,7 +81,7 @@ class ModerationMiddleware:
         mark(environ, passage)
         # What a second middleware will find: the head as it is now, with its framing made plain.
         head = _head(environ, root, path) if is_reframed else head
-        environ[SCREENED_KEY] = Screened(self.screen, rules, head, environ.get("wsgi.input"))
+        environ[SCREENED_KEY] = Screened(self.screen, rules, told(head), environ.get("wsgi.input"))
         return self._call(passage, environ, start_response)
 
     def _call(self, passage: Passage | None, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
