@@ -59,6 +59,20 @@ def test_a_call_carries_so_many_texts_and_characters_and_no_more() -> None:
     assert len(desk.lead()) == 1
 
 
+def test_many_who_wait_are_shared_out_among_the_slots() -> None:
+    desk = Desk(slots=4, most=32)
+    people = [Person(desk, f"{number}") for number in range(64)]
+    batches = [desk.lead() for _ in range(4)]
+    assert [len(batch) for batch in batches] == [16] * 4
+    for batch in batches:
+        desk.settle(batch, clean(batch), None, 0)
+    for person in people:
+        desk.leave(person.waiter)
+    for number in range(5):
+        Person(desk, f"again {number}")
+    assert len(desk.lead()) == 5  # a few do not take a call each
+
+
 def test_many_texts_of_one_do_not_keep_the_one_of_another_waiting() -> None:
     desk = Desk(slots=1, most=10)
     Person(desk, *(f"many {number}" for number in range(500)))

@@ -126,11 +126,9 @@ async def close(moderator: Any) -> None:
     """Close the clients, where there are any, so that no socket is left to the garbage collector."""
     if not isinstance(moderator, ServiceModerator):
         return
-    if moderator._async_client is not None:
-        opened = moderator._async_client.get(None)
-        client = opened.client if opened else None
-        if client is not None:
-            await client.close()
+    client = moderator._async_clients.get().client
+    if client is not None:
+        await client.close()
     if moderator._sync_client is not None:
         moderator._sync_client[1].close()
 

@@ -108,8 +108,7 @@ async def test_many_at_once_share_the_first_client(anyio_backend: str) -> None:
             for number in range(6):
                 group.start_soon(screen.check, f"text {number}")
         assert len(service.requests) == 6
-        assert moderator._async_client is not None
-        opened = moderator._async_client.get()
+        opened = moderator._async_clients.get()
         assert opened.client is not None
         await opened.client.close()
         moderator._sync_client[1].close()
@@ -122,8 +121,7 @@ async def test_a_moderator_called_by_hand_makes_all_its_calls(anyio_backend: str
         texts = [Text(f"/{number}", f"{number}" * 20_000) for number in range(2)]
         assert len(await moderator.moderate([*texts, Image("/2", PICTURE)])) == 3
         assert len(service.requests) == 3
-        assert moderator._async_client is not None
-        opened = moderator._async_client.get()
+        opened = moderator._async_clients.get()
         assert opened.client is not None
         await opened.client.close()
         moderator._sync_client[1].close()

@@ -364,8 +364,7 @@ def _desk(screen: Screen) -> Desk | None:
     traffic = screen.traffic[None]
     if traffic._blocking is not None:
         return traffic._blocking[1].desk
-    desk = traffic._awaiting.get(None) if traffic._awaiting is not None else None
-    return None if desk is None else desk.desk
+    return traffic._awaiting.get().desk
 
 
 def _waiting(screen: Screen) -> int:

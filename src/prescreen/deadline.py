@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from anyio import move_on_after
 
+from prescreen.loops import asyncio_loop
+
 T = TypeVar("T")
 
 
@@ -21,7 +23,7 @@ async def within(seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
     A timer costs more than most that is awaited under one, so it is set only when the work first waits. Cancel scopes
     must not be entered then, since the work may have entered one of its own; asyncio's timer knows no such order.
     """
-    if not _is_asyncio():
+    if asyncio_loop() is None:
         with move_on_after(seconds):
             return await work
         raise Late
@@ -57,10 +59,3 @@ class _Rest(Generic[T]):
                     waits_for = self._work.send(answer)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
-
-
-def _is_asyncio() -> bool:
-    try:
-        return asyncio.current_task() is not None
-    except RuntimeError:
-        return False

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
+
+from prescreen.loops import PerLoop
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
-    from anyio.lowlevel import RunVar
 
 
 def workers() -> CapacityLimiter:
@@ -18,16 +19,11 @@ def workers() -> CapacityLimiter:
 
 def limiter(name: str, threads: int) -> CapacityLimiter:
     """The threads of this event loop for a purpose."""
-    from anyio import CapacityLimiter
-
-    found = _limiters(name).get(None)
-    if found is None:
-        _limiters(name).set(found := CapacityLimiter(threads))
-    return found
+    return _limiters(name, threads).get()
 
 
 @cache
-def _limiters(name: str) -> RunVar[CapacityLimiter]:
-    from anyio.lowlevel import RunVar
+def _limiters(name: str, threads: int) -> PerLoop[CapacityLimiter]:  # noqa: ARG001  # the name tells two of a size apart
+    from anyio import CapacityLimiter
 
-    return RunVar(f"prescreen.{name}")
+    return PerLoop(partial(CapacityLimiter, threads))

@@ -22,7 +22,7 @@ this package; importing the package itself imports none of them (PEP 562).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -231,15 +231,21 @@ def _fault(verdict: object) -> str | None:
         return "an answer is not a Verdict whose `flagged` is True or False"
     if not isinstance(verdict.categories, Mapping) or not isinstance(verdict.scores, Mapping):
         return "a verdict's categories or scores are no mapping, as in {'violence': True} and {'violence': 0.9}"
-    if not all(isinstance(name, str) and isinstance(hit, bool) for name, hit in verdict.categories.items()):
+    if not _are(verdict.categories, str) or not _are(verdict.categories.values(), bool):
         return "a verdict's categories are not names with True or False"
-    if not all(isinstance(name, str) and _is_score(score) for name, score in verdict.scores.items()):
+    if not _are(verdict.scores, str) or not _are_scores(verdict.scores.values()):
         return "a verdict's scores are not names with numbers from 0 to 1"
     return None
 
 
-def _is_score(score: object) -> bool:
-    return isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1
+def _are(values: Iterable[object], *kinds: type) -> bool:
+    return all(issubclass(kind, kinds) for kind in set(map(type, values)))
+
+
+def _are_scores(values: Collection[object]) -> bool:
+    if not _are(values, int, float) or bool in map(type, values):
+        return False
+    return not [score for score in values if not 0 <= score <= 1]  # type: ignore[operator]  # numbers, as was seen
 
 
 def _construct(kind: Callable[..., AnyModerator], name: str, options: Mapping[str, object]) -> AnyModerator:

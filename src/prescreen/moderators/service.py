@@ -6,6 +6,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,22 +63,22 @@ class ServiceModerator(Service, ABC):
 
         known = {} if known is None else known
         errors: list[ModeratorError] = []
-        limiter = CapacityLimiter(_CALLS)
 
-        async def run(call: Call) -> None:
+        async def run(call: Call, turn: AbstractAsyncContextManager[object]) -> None:
             try:
-                async with limiter:
+                async with turn:
                     _note(known, call, await self.post(call.path, call.payload))
             except ModeratorError as error:
                 errors.append(error)
 
         calls = list(_each(self.calls(items), errors))
         if len(calls) == 1:
-            await run(calls[0])
+            await run(calls[0], nullcontext())
         else:
+            limiter = CapacityLimiter(_CALLS)
             async with create_task_group() as group:
                 for call in calls:
-                    group.start_soon(run, call)
+                    group.start_soon(run, call, limiter)
         return _all(known, len(items), errors)
 
     def moderate_sync(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Sequence[Verdict]:

@@ -8,7 +8,6 @@ for each event loop, because an async client dies with its loop.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import time
@@ -26,10 +25,10 @@ from prescreen.errors import (
     ModeratorTimeout,
 )
 from prescreen.forks import lock_over_forks
+from prescreen.loops import PerLoop, asyncio_loop
 from prescreen.moderators.timely import make_timely, until
 
 if TYPE_CHECKING:
-    from anyio.lowlevel import RunVar
     from openai import AsyncOpenAI, OpenAI
 
 _OPENAI_ONLY: Final = ("Authorization", "OpenAI-Organization", "OpenAI-Project")
@@ -58,7 +57,7 @@ class Service:
             "max_retries": 0,  # the SDK's retries sleep without regard to our deadline
         }
         self._bare = {"Authorization": sdk.Omit()} if headers.get("Authorization") is None else {}
-        self._async_client: RunVar[_Opened] | None = None
+        self._async_clients: Final = PerLoop(_Opened)
         # Now, and not while somebody waits for it; unless this process forks before it serves.
         self._sync_client: tuple[int, OpenAI] = (os.getpid(), self._made())
 
@@ -107,15 +106,9 @@ class Service:
         return {"headers": _STREAMED | self._bare, "timeout": timeout, "follow_redirects": False}
 
     async def _client(self) -> AsyncOpenAI:
-        from anyio.lowlevel import RunVar
-
-        if self._async_client is None:
-            self._async_client = RunVar("prescreen.service")
-        opened = self._async_client.get(None)
-        if opened is None or opened.pid != os.getpid():
-            self._async_client.set(opened := _Opened())
+        opened = self._async_clients.get()
         if opened.client is None:
-            await opened.open(partial(self._made_async, is_asyncio=_is_asyncio()))
+            await opened.open(partial(self._made_async, is_asyncio=asyncio_loop() is not None))
         assert opened.client is not None
         return opened.client
 
@@ -167,7 +160,6 @@ class _Opened:
     def __init__(self) -> None:
         from anyio import Lock
 
-        self.pid = os.getpid()
         self.client: AsyncOpenAI | None = None
         self._keeper: AsyncIterator[None] | None = None
         self._lock = Lock()
@@ -184,14 +176,6 @@ class _Opened:
         self._keeper = _closed_in_the_end(client)
         await anext(self._keeper)
         return client
-
-
-def _is_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()  # trio has none
-    except RuntimeError:
-        return False
-    return True
 
 
 async def _closed_in_the_end(client: AsyncOpenAI) -> AsyncIterator[None]:

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from prescreen.errors import ModeratorDown, ModeratorError
 from prescreen.forks import lock_over_forks
 from prescreen.load import tokens
+from prescreen.loops import PerLoop
 from prescreen.model import Item, Observer, Verdict
 from prescreen.moderators import Bound, translated
 from prescreen.moderators.call import moderate, moderate_sync
@@ -28,9 +29,6 @@ from prescreen.traffic.bucket import Bucket
 from prescreen.traffic.cache import VerdictCache
 from prescreen.traffic.desk import Desk, Heard, Known, Ticket
 from prescreen.traffic.telling import Teller
-
-if TYPE_CHECKING:
-    from anyio.lowlevel import RunVar
 
 _KEEPS_NONE: Final = "no verdict on it is kept"
 _BEFORE: Final = 0.95  # of the time
@@ -59,7 +57,7 @@ class Traffic:
         self._cache, self._bucket = cache, bucket
         self._teller: Final = Teller(bound.name, observe)
         self._slots, self._most = max_in_flight, min(max_batch, bound.max_batch or max_batch)
-        self._awaiting: RunVar[AwaitingDesk] | None = None
+        self._awaiting: Final = PerLoop(lambda: AwaitingDesk(self, self._desk()))
         self._blocking: tuple[int, BlockingDesk] | None = None
 
     # What the screen calls.
@@ -184,7 +182,7 @@ class Traffic:
             known |= await self._recall(cache, still_open(keys, known), step.timeout)
         if missing := still_open(keys, known):
             self._refuse(step.timeout, known)
-        desk = self._await_desk()
+        desk = self._awaiting.get()
         self._teller.asked(step, known, desk.desk, missing)
         if missing:
             error = await desk.wait({at: step.items[at] for at in missing}, missing, known, deadline)
@@ -251,25 +249,18 @@ class Traffic:
             error.known = known
             raise
 
+    def _desk(self) -> Desk:
+        return Desk(self._slots, self._most, self._is_probing)
+
     def _is_probing(self) -> bool:
         return self.circuit is not None and self.circuit.state != "closed"
-
-    def _await_desk(self) -> AwaitingDesk:
-        from anyio.lowlevel import RunVar
-
-        if self._awaiting is None:
-            self._awaiting = RunVar("prescreen.desk")
-        desk = self._awaiting.get(None)
-        if desk is None:
-            self._awaiting.set(desk := AwaitingDesk(self, Desk(self._slots, self._most, self._is_probing)))
-        return desk
 
     def _block_desk(self) -> BlockingDesk:
         # After fork() there is another one: whoever waited at this one is no thread of the child's.
         with _making:
             pid, desk = self._blocking or (0, None)
             if desk is None or pid != os.getpid():
-                desk = BlockingDesk(self, Desk(self._slots, self._most, self._is_probing))
+                desk = BlockingDesk(self, self._desk())
                 self._blocking = (os.getpid(), desk)
         return desk
 

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from prescreen.errors import ModeratorDown, ModeratorError, raised_at
+from prescreen.loops import bell
 from prescreen.model import Item
 from prescreen.traffic.desk import CUT_SHORT, Desk, Known, Ticket, Waiter
 
@@ -34,15 +35,12 @@ class AwaitingDesk:
         self, items: Mapping[int, Item], keys: Mapping[int, str | None], known: Known, deadline: float
     ) -> ModeratorError | None:
         """Fill `known` with the verdicts on the items, by index, until `deadline`; what went wrong with any of them."""
-        from anyio import Event, move_on_after
-
-        done = Event()
-        waiter = Waiter(deadline, done.set, known=known, since=monotonic())
+        done, since = bell(), monotonic()
+        waiter = Waiter(deadline, done.ring, known=known, since=since)
         self.desk.join(waiter, items, keys)
         self._pump()
         try:
-            with move_on_after(deadline - monotonic()):
-                await done.wait()
+            await done.wait(deadline - since)
         finally:
             self.desk.leave(waiter)
         return waiter.error

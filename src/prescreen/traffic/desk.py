@@ -1,7 +1,9 @@
 """Who waits for a verdict on what, and which texts go to the moderator together. No I/O, no clock, no lock.
 
 Group commit, as databases do it: with a free slot a text leaves at once; while all calls are out the
-newcomers gather, and leave together when a slot frees. A driver (`awaiting`, `blocking`) makes the calls.
+newcomers gather, and leave together when a slot frees. Where many wait, a call takes along no more than a slot's share
+of them: who is answered together comes back together, and meanwhile the other slots would stand idle. A driver
+(`awaiting`, `blocking`) makes the calls.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from prescreen.errors import ModeratorError, ModeratorRefused, ModeratorTimeout
@@ -16,6 +19,7 @@ from prescreen.load import tokens
 from prescreen.model import Image, Item, Verdict
 
 _LARGEST_CALL: Final = 32_000  # characters; OpenAI publishes no limit
+_FEW: Final = 8  # screenings: so many go together even where there are slots for each of them
 _WORTHWHILE: Final = 0.05  # seconds: with less time left nobody starts over
 
 CUT_SHORT: Final = "the call was cut short"
@@ -85,6 +89,7 @@ class Desk:
     def __init__(self, slots: int, most: int, is_probing: Callable[[], bool] = lambda: False) -> None:
         self._slots, self._most, self._is_probing = slots, most, is_probing
         self._out = 0
+        self._waiting = 0  # screenings, queued or out
         self._open: dict[str, Ticket] = {}  # by key, queued or out: where identical texts meet
         self._lanes: dict[Waiter, deque[Ticket]] = {}  # one for each screening, served in turn
         self._first: deque[Ticket] = deque()  # given back: they have waited already
@@ -127,6 +132,7 @@ class Desk:
                 if ticket.is_out:
                     ticket.late.append(waiter)
             waiter.indexes.setdefault(ticket, []).append(index)
+        self._waiting += 1
         if lane:
             self._lanes[waiter] = lane
 
@@ -139,6 +145,7 @@ class Desk:
             ticket.waiters.remove(waiter)
             if not ticket.waiters:
                 self._forget(ticket)
+        self._waiting -= 1
         waiter.indexes.clear()
         lane = self._lanes.pop(waiter, None)
         if lane and (live := self._live(lane)):
@@ -203,7 +210,8 @@ class Desk:
         batch: list[Ticket] = []
         aside: list[Ticket] = []
         size = 0
-        while len(batch) < self._most and (ticket := self._next()) is not None:
+        served = deque(islice(self._lanes, max(_FEW, -(-self._waiting // self._slots))))
+        while len(batch) < self._most and (ticket := self._next(served)) is not None:
             if isinstance(ticket.item, Image):
                 if not batch:
                     return [ticket]
@@ -217,18 +225,20 @@ class Desk:
         self._first.extendleft(reversed(aside))
         return batch
 
-    def _next(self) -> Ticket | None:
-        """The next item that somebody waits for."""
+    def _next(self, served: deque[Waiter]) -> Ticket | None:
+        """The next item that somebody waits for, of what was given back or of the screenings that are served."""
         while self._first:
             if live := self._live([self._first.popleft()]):
                 return live[0]
-        for waiter, lane in self._lanes.items():
-            ticket = lane.popleft()
-            del self._lanes[waiter]
-            if lane:
-                self._lanes[waiter] = lane  # behind the others
-            return ticket
-        return None
+        if not served:
+            return None
+        waiter = served.popleft()
+        lane = self._lanes.pop(waiter)
+        ticket = lane.popleft()
+        if lane:
+            self._lanes[waiter] = lane  # behind the others
+            served.append(waiter)
+        return ticket
 
     def _live(self, tickets: Iterable[Ticket]) -> list[Ticket]:
         """Those that somebody waits for; the others are forgotten."""
