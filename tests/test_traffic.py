@@ -64,6 +64,7 @@ class Service:
     name = "service"
     identity: str | None = "service 1"
     max_batch: int | None = None
+    category = "violence"
 
     def __init__(self, *, is_open: bool = True) -> None:
         self.calls: list[list[str]] = []
@@ -94,7 +95,7 @@ class Service:
             raise error
         if self.culprits & set(given):
             raise ModeratorRefused("HTTP 400")
-        return [Verdict(BAD in value, {"violence": BAD in value}, {"violence": 0.6}, "m") for value in given]
+        return [Verdict(BAD in value, {self.category: BAD in value}, {self.category: 0.6}, "m") for value in given]
 
 
 @pytest.fixture
@@ -217,6 +218,13 @@ async def test_a_moderator_without_an_identity_is_called_each_time(check: Check,
     for _ in range(2):
         await check(screen, "text")
     assert service.calls == [["text"], ["text"]]
+
+
+async def test_a_verdict_is_kept_whatever_its_categories_are_called(check: Check, service: Service) -> None:
+    service.category = "half an emoji: \ud83d"
+    screen = Screen(moderator=service)
+    assert [(await check(screen, BAD)).categories for _ in range(2)] == [(service.category,)] * 2
+    assert len(service.calls) == 1
 
 
 async def test_a_failure_is_not_kept(check: Check, service: Service) -> None:

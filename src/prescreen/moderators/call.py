@@ -86,6 +86,7 @@ async def _call(moderator: Bound, step: Moderate, known: Known) -> object:
 class _Thread:
     has_started: bool = False
     has_ended: bool = False
+    is_given_up: bool = False
 
 
 _left_behind: set[_Thread] = set()
@@ -103,13 +104,15 @@ async def _in_thread(call: Callable[[], object]) -> object:
     def run() -> tuple[object]:
         thread.has_started = True
         try:
-            return (call(),)  # in a tuple, since trio's threads may return no coroutine
+            # In a tuple, since trio's threads may return no coroutine.
+            return (None if thread.is_given_up else call(),)
         finally:
             thread.has_ended = True
 
     try:
         (result,) = await to_thread.run_sync(run, abandon_on_cancel=True, limiter=limiter("moderators", _THREADS))
     except BaseException:
+        thread.is_given_up = True  # one that has not started yet need not: it would hang uncounted
         if thread.has_started:
             _left_behind.add(thread)
         raise
