@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prescreen import BadVerdict, Image, ModeratorDown, ModeratorRefused, ModeratorTimeout, Text, Verdict
-from prescreen.traffic.desk import Desk, Ticket, Waiter
+from prescreen.traffic.desk import Desk, Heard, Ticket, Waiter
 
 CLEAN, BAD = Verdict(False), Verdict(True, {"violence": True})
 DOWN = ModeratorDown("gone")
@@ -36,41 +36,41 @@ def clean(batch: Sequence[Ticket]) -> dict[int, Verdict]:
 def test_with_a_free_slot_a_text_leaves_at_once_and_the_others_gather_until_one_is_free() -> None:
     desk = Desk(slots=1, most=10)
     Person(desk, "a")
-    first = desk.lead()
+    first = desk.lead(0)
     assert values(first) == ["a"]
     people = [Person(desk, value) for value in "bcd"]
     assert not desk.may_lead
-    desk.settle(first, clean(first), None, 0)
-    second = desk.lead()
+    desk.settle(first, Heard(clean(first)), 0, 0)
+    second = desk.lead(0)
     assert values(second) == ["b", "c", "d"]
-    desk.settle(second, {0: CLEAN, 1: BAD, 2: CLEAN}, None, 0)
+    desk.settle(second, Heard({0: CLEAN, 1: BAD, 2: CLEAN}), 0, 0)
     assert [person.waiter.known for person in people] == [{0: CLEAN}, {0: BAD}, {0: CLEAN}]
     assert [person.woken for person in people] == [1, 1, 1]
-    assert (desk.lead(), desk.queued) == ([], 0)
+    assert (desk.lead(0), desk.queued) == ([], 0)
 
 
 def test_a_call_carries_so_many_texts_and_characters_and_no_more() -> None:
     desk = Desk(slots=9, most=3)
     Person(desk, *"abcde")
-    assert [values(desk.lead()), values(desk.lead())] == [["a", "b", "c"], ["d", "e"]]
+    assert [values(desk.lead(0)), values(desk.lead(0))] == [["a", "b", "c"], ["d", "e"]]
     Person(desk, "x" * 20_000, "y" * 20_000, "z")
-    assert [len(desk.lead()), len(desk.lead())] == [1, 2]
+    assert [len(desk.lead(0)), len(desk.lead(0))] == [1, 2]
     Person(desk, "w" * 50_000)  # alone it goes, however long
-    assert len(desk.lead()) == 1
+    assert len(desk.lead(0)) == 1
 
 
 def test_many_who_wait_are_shared_out_among_the_slots() -> None:
     desk = Desk(slots=4, most=32)
     people = [Person(desk, f"{number}") for number in range(64)]
-    batches = [desk.lead() for _ in range(4)]
+    batches = [desk.lead(0) for _ in range(4)]
     assert [len(batch) for batch in batches] == [16] * 4
     for batch in batches:
-        desk.settle(batch, clean(batch), None, 0)
+        desk.settle(batch, Heard(clean(batch)), 0, 0)
     for person in people:
         desk.leave(person.waiter)
     for number in range(5):
         Person(desk, f"again {number}")
-    assert len(desk.lead()) == 5  # a few do not take a call each
+    assert len(desk.lead(0)) == 5  # a few do not take a call each
 
 
 def test_many_texts_of_one_do_not_keep_the_one_of_another_waiting() -> None:
@@ -78,16 +78,16 @@ def test_many_texts_of_one_do_not_keep_the_one_of_another_waiting() -> None:
     Person(desk, *(f"many {number}" for number in range(500)))
     Person(desk, "one")
     Person(desk, "two", "three")
-    assert {"one", "two", "three"} < set(values(desk.lead()))
+    assert {"one", "two", "three"} < set(values(desk.lead(0)))
 
 
 def test_identical_texts_share_a_call_queued_or_out() -> None:
     desk = Desk(slots=2, most=10)
     first, second = Person(desk, "a", "a"), Person(desk, "a")
-    batch = desk.lead()
+    batch = desk.lead(0)
     third = Person(desk, "a", "b")
-    assert [values(batch), values(desk.lead())] == [["a"], ["b"]]
-    desk.settle(batch, {0: BAD}, None, 0)
+    assert [values(batch), values(desk.lead(0))] == [["a"], ["b"]]
+    desk.settle(batch, Heard({0: BAD}), 0, 0)
     assert first.waiter.known == {0: BAD, 1: BAD}
     assert second.waiter.known == third.waiter.known == {0: BAD}
     assert [first.woken, second.woken, third.woken] == [1, 1, 0]
@@ -97,14 +97,14 @@ def test_what_has_no_key_is_shared_with_nobody() -> None:
     desk = Desk(slots=1, most=10)
     Person(desk, "a", is_private=True)
     Person(desk, "a", is_private=True)
-    assert values(desk.lead()) == ["a", "a"]
+    assert values(desk.lead(0)) == ["a", "a"]
 
 
 def test_who_leaves_takes_along_what_nobody_else_waits_for() -> None:
     desk = Desk(slots=1, most=10)
     leaver, stayer = Person(desk, "a", "b"), Person(desk, "b", "c")
     desk.leave(leaver.waiter)
-    assert sorted(values(desk.lead())) == ["b", "c"]
+    assert sorted(values(desk.lead(0))) == ["b", "c"]
     assert stayer.waiter.indexes
     desk.leave(stayer.waiter)
     late = Person(desk, "b")  # it is out, and who comes now gets its answer
@@ -115,33 +115,33 @@ def test_who_leaves_takes_along_what_nobody_else_waits_for() -> None:
 def test_who_leaves_early_is_not_asked_for_even_if_its_text_was_given_back() -> None:
     desk = Desk(slots=1, most=10)
     leaver = Person(desk, "a")
-    desk.restore(desk.lead(), is_all=True)
+    desk.restore(desk.lead(0), is_all=True)
     desk.leave(leaver.waiter)
-    assert desk.lead() == []
+    assert desk.lead(0) == []
     Person(desk, "a")
-    assert values(desk.lead()) == ["a"]
+    assert values(desk.lead(0)) == ["a"]
 
 
 def test_what_is_given_back_waits_in_front() -> None:
     desk = Desk(slots=1, most=10)
     Person(desk, *"abc")
-    batch = desk.lead()
+    batch = desk.lead(0)
     desk.restore(batch[1:], is_all=False)
-    desk.settle(batch[:1], {0: CLEAN}, None, 0)
+    desk.settle(batch[:1], Heard({0: CLEAN}), 0, 0)
     Person(desk, "d")
-    assert values(desk.lead()) == ["b", "c", "d"]
+    assert values(desk.lead(0)) == ["b", "c", "d"]
 
 
 def test_a_refusal_is_the_culprits_alone() -> None:
     desk = Desk(slots=1, most=10)
     people = [Person(desk, value) for value in ["a", "b", "culprit", "d", "e"]]
     calls = 0
-    while batch := desk.lead():
+    while batch := desk.lead(0):
         calls += 1
         if "culprit" in values(batch):
-            desk.settle(batch, {}, ModeratorRefused("400"), 0)
+            desk.settle(batch, Heard(error=ModeratorRefused("400")), 0, 0)
         else:
-            desk.settle(batch, clean(batch), None, 0)
+            desk.settle(batch, Heard(clean(batch)), 0, 0)
     assert [type(person.waiter.error) for person in people] == [*[type(None)] * 2, ModeratorRefused, *[type(None)] * 2]
     assert [person.woken for person in people] == [1] * 5
     assert calls <= 6
@@ -150,30 +150,30 @@ def test_a_refusal_is_the_culprits_alone() -> None:
 def test_halves_of_a_refused_call_stay_apart_from_newcomers() -> None:
     desk = Desk(slots=1, most=10)
     Person(desk, *"abcd")
-    desk.settle(desk.lead(), {}, ModeratorRefused("400"), 0)
+    desk.settle(desk.lead(0), Heard(error=ModeratorRefused("400")), 0, 0)
     newcomer = Person(desk, "new")
-    half = desk.lead()
+    half = desk.lead(0)
     desk.restore(half, is_all=True)  # there was no quota for it just now
-    assert values(desk.lead()) == values(half) == ["a", "b"]
+    assert values(desk.lead(0)) == values(half) == ["a", "b"]
     assert newcomer.waiter.indexes
 
 
 def test_halves_that_nobody_waits_for_are_dropped() -> None:
     desk = Desk(slots=1, most=10)
     leaver = Person(desk, *"ab")
-    desk.settle(desk.lead(), {}, ModeratorRefused("400"), 0)
+    desk.settle(desk.lead(0), Heard(error=ModeratorRefused("400")), 0, 0)
     desk.leave(leaver.waiter)
-    assert desk.lead() == []
+    assert desk.lead(0) == []
 
 
 def test_an_outage_is_everybodys_and_a_refusal_comes_before_it() -> None:
     desk = Desk(slots=3, most=1)
     person = Person(desk, "a", "b", "c")
-    batches = [desk.lead(), desk.lead(), desk.lead()]
-    desk.settle(batches[0], {}, DOWN, 0)
-    desk.settle(batches[1], {}, ModeratorRefused("400"), 0)
+    batches = [desk.lead(0), desk.lead(0), desk.lead(0)]
+    desk.settle(batches[0], Heard(error=DOWN), 0, 0)
+    desk.settle(batches[1], Heard(error=ModeratorRefused("400")), 0, 0)
     assert person.woken == 0
-    desk.settle(batches[2], {}, BadVerdict("odd"), 0)
+    desk.settle(batches[2], Heard(error=BadVerdict("odd")), 0, 0)
     assert isinstance(person.waiter.error, ModeratorRefused)
     assert (person.woken, person.waiter.known) == (1, {})
 
@@ -181,22 +181,60 @@ def test_an_outage_is_everybodys_and_a_refusal_comes_before_it() -> None:
 def test_what_a_failing_call_did_judge_is_known() -> None:
     desk = Desk(slots=1, most=10)
     person = Person(desk, "a", "b")
-    desk.settle(desk.lead(), {1: BAD}, DOWN, 0)
+    desk.settle(desk.lead(0), Heard({1: BAD}, DOWN), 0, 0)
     assert (person.waiter.known, person.waiter.error) == ({1: BAD}, DOWN)
 
 
 def test_who_came_late_to_a_call_that_was_too_slow_waits_for_another_once() -> None:
     desk = Desk(slots=1, most=10)
     early, slow = Person(desk, "a", deadline=1.0), ModeratorTimeout("slow")
-    batch = desk.lead()
+    batch = desk.lead(0)
     late, later = Person(desk, "a", deadline=2.0), Person(desk, "a", deadline=1.02)
-    desk.settle(batch, {}, slow, 1.0)
+    desk.settle(batch, Heard(error=slow), 1.0, 1.0)
     assert [early.woken, later.woken, late.woken] == [1, 1, 0]
-    batch = desk.lead()
+    batch = desk.lead(0)
     assert values(batch) == ["a"]
-    desk.settle(batch, {}, slow, 1.5)
+    desk.settle(batch, Heard(error=slow), 2.0, 1.5)
     assert (late.woken, late.waiter.error) == (1, slow)
-    assert desk.lead() == []
+    assert desk.lead(0) == []
+
+
+def test_who_has_time_left_after_a_call_in_somebody_elses_time_waits_for_another() -> None:
+    desk = Desk(slots=1, most=10)
+    leader, other = Person(desk, "a", deadline=1.0), Person(desk, "b", deadline=9.0)
+    batch = desk.lead(0)
+    desk.settle(batch, Heard(error=ModeratorTimeout("slow")), 1.0, 1.0)
+    assert [leader.woken, other.woken] == [1, 0]
+    assert values(desk.lead(1.0)) == ["b"]
+
+
+def test_a_call_that_would_have_to_be_cut_short_is_not_made() -> None:
+    desk = Desk(slots=1, most=10)
+    Person(desk, "first", deadline=2.0)
+    desk.settle(batch := desk.lead(0), Heard(clean(batch), took=0.5), 2.0, 0.5)
+    hasty, patient = Person(desk, "hasty", deadline=1.0), Person(desk, "patient", deadline=2.0)
+    assert values(desk.lead(0.6)) == ["patient"]
+    assert (hasty.woken, type(hasty.waiter.error), patient.woken) == (1, ModeratorTimeout, 0)
+
+
+def test_how_long_a_call_takes_is_soon_forgotten() -> None:
+    desk = Desk(slots=1, most=10)
+    Person(desk, "first", deadline=2.0)
+    desk.settle(batch := desk.lead(0), Heard(clean(batch), took=1.9), 2.0, 1.9)
+    Person(desk, "hasty", deadline=3.0)
+    assert desk.lead(2.0) == []
+    Person(desk, "hasty", deadline=9.0)
+    assert values(desk.lead(8.0)) == ["hasty"]  # who knows what it takes by now
+
+
+def test_many_images_of_one_do_not_keep_the_text_of_another_waiting() -> None:
+    desk = Desk(slots=1, most=10)
+    Person(desk, "a", *(Image("", f"https://example.com/{number}.png") for number in range(16)))
+    desk.settle(batch := desk.lead(0), Heard(clean(batch)), 9, 0)
+    desk.settle(batch := desk.lead(0), Heard(clean(batch)), 9, 0)
+    Person(desk, "text")
+    assert values(desk.lead(0)) == ["https://example.com/1.png"]
+    assert values(desk.lead(0)) == ["text"]
 
 
 def test_an_image_goes_alone_and_texts_do_not_wait_for_it() -> None:
@@ -204,6 +242,6 @@ def test_an_image_goes_alone_and_texts_do_not_wait_for_it() -> None:
     picture = Image("", "https://example.com/a.png")
     Person(desk, "a", picture, "b", picture)
     Person(desk, "c")
-    assert values(desk.lead()) == ["a", "c", "b"]
-    assert [values(desk.lead()), values(desk.lead())] == [[picture.url], [picture.url]]
-    assert desk.lead() == []
+    assert values(desk.lead(0)) == ["a", "c", "b"]
+    assert [values(desk.lead(0)), values(desk.lead(0))] == [[picture.url], [picture.url]]
+    assert desk.lead(0) == []

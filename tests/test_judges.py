@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -331,3 +334,18 @@ def test_a_truncated_answer_is_an_error_and_its_text_is_not_told(ask: Asking) ->
     decision = ask(QUIET, **POLICY_STYLE)
     assert_no_verdict(decision)
     assert QUIET not in repr(decision)
+
+
+@pytest.mark.parametrize("style", ["llama-guard", "qwen3guard"])
+def test_what_a_verdict_depends_on_is_the_same_in_every_process(style: str) -> None:
+    code = (
+        "from prescreen.moderators.llm import LLMModerator as M; "
+        f"print(M(style={style!r}, model='guard', api_key='test-key').identity)"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in "123"
+    }
+    assert len(said) == 1

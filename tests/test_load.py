@@ -16,29 +16,40 @@ NOW = 1_000_000.25
 
 
 def test_a_call_takes_as_many_texts_as_there_are_tokens_for() -> None:
-    spent, count, wait = spend(Quota(tpm=100), (), [40, 40, 40], NOW)
-    assert (count, wait) == (2, 0)
-    assert spend(Quota(tpm=100), spent, [10, 20], NOW)[1] == 1
+    spent, places, wait = spend(Quota(tpm=100), (), [40, 40, 40], NOW)
+    assert (places, wait) == ((0, 1), 0)
+    assert spend(Quota(tpm=100), spent, [10, 20], NOW)[1] == (0,)
+
+
+def test_a_text_that_is_too_dear_just_now_keeps_no_others_waiting() -> None:
+    spent, _, _ = spend(Quota(tpm=100), (), [60], NOW)
+    assert spend(Quota(tpm=100), spent, [50, 10, 20], NOW)[1:] == ((1, 2), 0)
+
+
+def test_what_others_whose_clocks_are_ahead_have_spent_counts() -> None:
+    spent, _, _ = spend(Quota(rpm=2), (), [1], NOW + 1.5)
+    spent, _, _ = spend(Quota(rpm=2), spent, [1], NOW)
+    assert spend(Quota(rpm=2), spent, [1], NOW + 1.5)[1] == ()
 
 
 def test_without_a_bound_on_tokens_all_texts_go_in_one_call() -> None:
-    assert spend(Quota(rpm=1), (), [10_000] * 5, NOW)[1:] == (5, 0)
+    assert spend(Quota(rpm=1), (), [10_000] * 5, NOW)[1:] == (tuple(range(5)), 0)
 
 
 def test_where_the_quota_is_spent_it_says_how_long_to_wait() -> None:
     spent, _, _ = spend(Quota(rpm=1), (), [1], NOW)
-    again, count, wait = spend(Quota(rpm=1), spent, [1], NOW + 10)
-    assert count == 0
+    again, places, wait = spend(Quota(rpm=1), spent, [1], NOW + 10)
+    assert places == ()
     assert again == spent
-    assert spend(Quota(rpm=1), spent, [1], NOW + 10 + wait - 0.01)[1] == 0
-    assert spend(Quota(rpm=1), spent, [1], NOW + 10 + wait)[1] == 1
+    assert spend(Quota(rpm=1), spent, [1], NOW + 10 + wait - 0.01)[1] == ()
+    assert spend(Quota(rpm=1), spent, [1], NOW + 10 + wait)[1] == (0,)
 
 
 def test_a_text_that_is_more_than_the_quota_goes_when_all_of_it_is_there() -> None:
-    spent, count, _ = spend(Quota(tpm=100), (), [5_000, 1], NOW)
-    assert count == 1
-    assert spend(Quota(tpm=100), spent, [1], NOW + 59)[1] == 0
-    assert spend(Quota(tpm=100), spent, [1], NOW + 61)[1] == 1
+    spent, places, _ = spend(Quota(tpm=100), (), [5_000, 1], NOW)
+    assert places == (0,)
+    assert spend(Quota(tpm=100), spent, [1], NOW + 59)[1] == ()
+    assert spend(Quota(tpm=100), spent, [1], NOW + 61)[1] == (0,)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 5), st.integers(10, 50))
@@ -48,10 +59,10 @@ def test_in_no_minute_is_it_more_than_the_quota(seed: int, rpm: int, tpm: int) -
     spent: Spent = ()
     for _ in range(60):
         costs = [chance.randint(1, tpm) for _ in range(chance.randint(1, 4))]
-        spent, count, wait = spend(quota, spent, costs, now)
-        if count:
-            sent.append((now, sum(costs[:count])))
-        assert (count == 0) == (wait > 0)
+        spent, places, wait = spend(quota, spent, costs, now)
+        if places:
+            sent.append((now, sum(costs[place] for place in places)))
+        assert (not places) == (wait > 0)
         now += wait if wait and chance.random() < 0.5 else chance.uniform(0, 20)
     for start, _ in sent:
         minute = [cost for at, cost in sent if start <= at < start + 60]

@@ -570,8 +570,8 @@ def test_azure_looks_at_images_in_data_urls(azure: FakeService) -> None:
     options: dict[str, Any] = {"blocklists": ["lanterns"]}
     decision = ask_azure(azure, [Image("/0", DATA_IMAGE), Image("/1", LOUD_IMAGE), Text("/2", QUIET)], **options)
     assert hits(decision) == [("/1", "Violence")]
-    assert azure.requests[0].path.startswith("/contentsafety/image:analyze?")
-    assert azure.requests[0].json == {"image": {"content": b64encode(b"a quiet picture").decode()}}
+    looked_at = [request for request in azure.requests if request.path.startswith("/contentsafety/image:analyze?")]
+    assert looked_at[0].json == {"image": {"content": b64encode(b"a quiet picture").decode()}}
 
 
 @pytest.mark.parametrize(

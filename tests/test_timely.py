@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import math
+import weakref
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +14,7 @@ import anyio
 import pytest
 
 from fake_openai import FakeOpenAI
-from prescreen import Image, ModeratorTimeout, OpenAIModerator, Screen, Text
+from prescreen import Cause, Image, ModeratorTimeout, OpenAIModerator, Screen, Text
 from prescreen.moderators.timely import make_timely, until
 
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
@@ -124,4 +127,21 @@ async def test_a_moderator_called_by_hand_makes_all_its_calls(anyio_backend: str
         opened = moderator._async_clients.get()
         assert opened.client is not None
         await opened.client.close()
+        moderator._sync_client[1].close()
+
+
+def test_an_event_loop_that_is_over_is_let_go_of() -> None:
+    with FakeOpenAI() as service:
+        moderator = OpenAIModerator(base_url=service.url, api_key="test-key")
+        screen = Screen(moderator=moderator, deadline=30)
+        loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+        async def check(text: str) -> None:
+            loops.append(weakref.ref(asyncio.get_running_loop()))
+            assert (await screen.check(text)).cause is Cause.CLEAN
+
+        for number in range(4):
+            asyncio.run(check(f"text {number}"))
+        gc.collect()
+        assert [loop() for loop in loops[:-1]] == [None] * 3
         moderator._sync_client[1].close()

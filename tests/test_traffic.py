@@ -64,7 +64,7 @@ class Service:
     name = "service"
     identity: str | None = "service 1"
     max_batch: int | None = None
-    category = "violence"
+    category, model = "violence", "m"
 
     def __init__(self, *, is_open: bool = True) -> None:
         self.calls: list[list[str]] = []
@@ -95,7 +95,9 @@ class Service:
             raise error
         if self.culprits & set(given):
             raise ModeratorRefused("HTTP 400")
-        return [Verdict(BAD in value, {self.category: BAD in value}, {self.category: 0.6}, "m") for value in given]
+        return [
+            Verdict(BAD in value, {self.category: BAD in value}, {self.category: 0.6}, self.model) for value in given
+        ]
 
 
 @pytest.fixture
@@ -225,6 +227,20 @@ async def test_a_verdict_is_kept_whatever_its_categories_are_called(check: Check
     screen = Screen(moderator=service)
     assert [(await check(screen, BAD)).categories for _ in range(2)] == [(service.category,)] * 2
     assert len(service.calls) == 1
+
+
+async def test_what_is_too_large_to_keep_or_no_verdict_holds_up_nobody(check: Check, service: Service) -> None:
+    service.category = "long " * 20_000
+    screen = Screen(
+        moderator=service, max_in_flight=1, cache={"ttl": "36500d", "stale": "36500d"}, on_error=("stale", "reject")
+    )
+    for number in range(2):
+        assert (await check(screen, f"{BAD} {number}")).categories == (service.category,)
+    service.model = 7  # type: ignore[assignment]  # what a moderator might say
+    assert (await check(screen, "another")).cause is Cause.UNAVAILABLE
+    service.model, service.category = "m", "violence"
+    assert [(await check(screen, "text")).cause for _ in range(2)] == [Cause.CLEAN] * 2
+    assert len(service.calls) == 4
 
 
 async def test_a_failure_is_not_kept(check: Check, service: Service) -> None:
@@ -582,8 +598,14 @@ async def test_without_a_retry_after_the_pauses_grow_and_end(check: Check, servi
     screen = Screen(moderator=service, deadline=0.01)
     bucket = screen.traffic[None]._bucket
     for _ in range(6):
+        bucket.heard(ModeratorBusy("429"))  # of calls that were out together
+    assert bucket._paused_until - time.monotonic() < 0.6
+    for _ in range(6):
+        bucket._paused_until = 0
         bucket.heard(ModeratorBusy("429"))
-    assert bucket._paused_until - time.monotonic() < 4.1
+    assert 3.9 < bucket._paused_until - time.monotonic() < 4.1
+    bucket.heard(ModeratorBusy("429", retry_after=9))
+    assert 8.9 < bucket._paused_until - time.monotonic() < 9.1
     assert (await check(screen, "a")).cause is Cause.UNAVAILABLE
     bucket._paused_until = 0
     bucket.heard(None)
@@ -663,6 +685,30 @@ async def test_slow_calls_open_it_too(check: Check) -> None:
     screen = Screen(moderator=slow, breaker={"calls": 2, "slow": 0.02}, deadline=20)
     found = [await check(screen, f"text {number}") for number in range(3)]
     assert causes(found) == [Cause.CLEAN, Cause.CLEAN, Cause.UNAVAILABLE]
+
+
+async def test_a_crowd_at_a_moderator_that_is_well_does_not_open_it(check: Check) -> None:
+    class Steady:
+        name = identity = "steady"
+        max_batch = 1
+
+        def moderate_sync(self, items: Sequence[Item], timeout: float) -> list[Verdict]:
+            if timeout < 0.1:
+                time.sleep(max(timeout, 0))
+                raise ModeratorTimeout("too late")
+            time.sleep(0.1)
+            return [Verdict(False) for _ in items]
+
+        def moderate(self, items: Sequence[Item]) -> list[Verdict]:
+            return self.moderate_sync(items, PATIENT)
+
+    screen = Screen(moderator=Steady(), deadline=0.5, max_in_flight=2, breaker={"calls": 3})
+    await check(screen, "first")
+    decisions = [await all_of(check, screen, [f"{turn} {number}" for number in range(30)]) for turn in range(3)]
+    circuit = screen.traffic[None].circuit
+    assert circuit is not None
+    assert circuit.state == "closed"
+    assert sum(decision.cause is Cause.CLEAN for each in decisions for decision in each) >= 15
 
 
 async def test_it_says_so_in_the_log_and_when_it_is_over(
@@ -880,7 +926,7 @@ async def test_a_quota_that_cannot_be_counted_is_no_end_of_the_world(
     bucket = screen.traffic[None]._bucket
     take = bucket.take
 
-    def broken(costs: Sequence[int]) -> tuple[int, float]:
+    def broken(costs: Sequence[int]) -> tuple[Sequence[int], float]:
         raise RuntimeError(f"no thread for {BAD}")
 
     bucket.take = broken  # type: ignore[method-assign]
@@ -925,6 +971,31 @@ jobs = [gevent.spawn(screen.check_sync, f"text {number}") for number in range(40
 gevent.joinall(jobs, timeout=60)
 print({job.value.cause.value for job in jobs})
 """
+
+
+AWAITING_GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+import anyio, gevent
+from prescreen import Screen, Verdict
+
+class Awaiting:
+    async def moderate(self, items):
+        await anyio.sleep(0.1)
+        return [Verdict("lanterns" in item.value) for item in items]
+
+screen = Screen(moderator=Awaiting(), deadline=30)
+jobs = [gevent.spawn(screen.check_sync, text) for text in ["a", "b", "seven violet lanterns", "c"]]
+gevent.joinall(jobs, timeout=60)
+print([job.value.cause.value for job in jobs])
+"""
+
+
+@pytest.mark.once
+def test_greenlets_may_wait_for_a_moderator_that_awaits() -> None:
+    command = [sys.executable, "-c", AWAITING_GREENLETS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("['clean', 'clean', 'flagged', 'clean']", 0), done.stderr
 
 
 @pytest.mark.once

@@ -170,6 +170,10 @@ class BadVerdict(ModeratorError):
     """The answer is not one well-formed verdict for each item. It never counts as clean."""
 
 
+class BlockingInLoop(PrescreenError, RuntimeError):
+    """Blocking code that runs inside an event loop was to wait for an async moderator. A mistake of the app's: no policy decides on it."""
+
+
 class NotScreened(PrescreenError):
     """A guarded client was to call a model, and no screening has passed that this call could rest on."""
 

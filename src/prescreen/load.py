@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from threading import Lock
 from typing import Final
 
 from prescreen.errors import ConfigError
+from prescreen.forks import lock_over_forks
 from prescreen.model import Item, Text
 from prescreen.units import seconds, size
 
 STALE: Final = "stale"
 """The rung of `on_error` that takes an expired cached verdict."""
+
+LARGEST_CALL: Final = 32_000
+"""Characters of all the texts in one call; OpenAI publishes no limit."""
 
 _MINUTE: Final = 60  # seconds, of which each has its own count
 _IMAGE_TOKENS: Final = 1_000  # a guess; OpenAI publishes none for moderation
@@ -67,7 +70,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """When a moderator is left alone for a while: `rate` of at least `calls` calls inside `window` failed or were slow.
+    """When a moderator is left alone for a while: `rate` of at least `calls` calls inside `window` failed, or were slow.
 
     After `probe` one call tries whether it is back. `window`, `slow` and `probe` are in seconds (or like "5s"); `slow` None
     is three quarters of the screen's deadline. Raises ConfigError.
@@ -96,7 +99,7 @@ class Room:
 
     def __init__(self, most: int) -> None:
         self._most, self._taken = most, 0
-        self._lock = Lock()
+        self._lock = lock_over_forks()
 
     def enter(self) -> bool:
         """Whether there is room for one more, which is then in."""
@@ -123,43 +126,49 @@ Spent = Sequence[tuple[int, int, int]]
 """What the last minute cost: second, calls and tokens, the oldest first."""
 
 
-def spend(quota: Quota, spent: Spent, costs: Sequence[int], now: float) -> tuple[Spent, int, float]:
-    """Take one call with as many texts of these costs (in tokens) as there is quota for.
+def spend(quota: Quota, spent: Spent, costs: Sequence[int], now: float) -> tuple[Spent, Sequence[int], float]:
+    """Take one call with those of the texts of these costs (in tokens) that there is quota for.
 
-    What was spent, how many texts may go, and, where none may, in how many seconds the first may. In no 60 seconds is it more than
-    the quota; a text that costs more than all of it counts as all of it.
+    What was spent, the places of the texts that may go, and, where none may, in how many seconds one may. In no 60 seconds is
+    it more than the quota; a text that costs more than all of it counts as all of it. What the clocks of others have put into
+    the next seconds counts, too.
     """
     this = int(now)
-    live = [each for each in spent if this - _MINUTE <= each[0] <= this]
-    first = min(costs[0], quota.tpm or costs[0])
-    if (wait := _opens(quota, live, first, now) - now) > 0:
-        return live, 0, wait
-    fitting = list(_fitting(costs, None if quota.tpm is None else quota.tpm - sum(each[2] for each in live)))
-    count, cost = max(len(fitting), 1), max(sum(fitting), first)
-    if live and live[-1][0] == this:
-        live[-1] = (this, live[-1][1] + 1, live[-1][2] + cost)
-    else:
-        live.append((this, 1, cost))
-    return live, count, 0.0
+    live = sorted(each for each in spent if this - _MINUTE <= each[0] <= this + _MINUTE)
+    costs = [min(cost, quota.tpm or cost) for cost in costs]
+    if (wait := _opens(quota, live, min(costs), now) - now) > 0:
+        return live, (), wait
+    places = tuple(_fitting(costs, None if quota.tpm is None else quota.tpm - sum(each[2] for each in live)))
+    live.append((this, 1, sum(costs[place] for place in places)))
+    return _merged(live), places, 0.0
 
 
-def _opens(quota: Quota, live: Spent, first: int, now: float) -> float:
+def _opens(quota: Quota, live: Spent, cost: int, now: float) -> float:
     """When one call with a text of this cost is within the quota."""
     calls, used, opens = sum(each[1] for each in live), sum(each[2] for each in live), now
     for second, gone, freed in live:
-        if (quota.rpm is None or calls < quota.rpm) and (quota.tpm is None or used + first <= quota.tpm):
+        if (quota.rpm is None or calls < quota.rpm) and (quota.tpm is None or used + cost <= quota.tpm):
             break
         calls, used, opens = calls - gone, used - freed, second + _MINUTE + 1.0
     return opens
 
 
+def _merged(spent: Spent) -> Spent:
+    """One account for each second."""
+    seconds: dict[int, tuple[int, int]] = {}
+    for second, calls, cost in spent:
+        before = seconds.get(second, (0, 0))
+        seconds[second] = before[0] + calls, before[1] + cost
+    return [(second, *account) for second, account in sorted(seconds.items())]
+
+
 def _fitting(costs: Sequence[int], most: int | None) -> Iterator[int]:
+    """The places of those that go together, in order; one that is too dear keeps no others waiting."""
     total = 0
-    for cost in costs:
-        total += cost
-        if most is not None and total > most:
-            return
-        yield cost
+    for place, cost in enumerate(costs):
+        if most is None or total + cost <= most:
+            total += cost
+            yield place
 
 
 def _duration(key: str, value: object) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from threading import Lock
 from typing import Final
 
+from prescreen.forks import lock_over_forks
 from prescreen.model import Record
 from prescreen.rule import Rule
 
@@ -25,7 +25,7 @@ class Watch:
     def __init__(self, rules: Iterable[Rule], *, has_subjects: bool = False) -> None:
         self._left = {rule.match: _PATIENCE for rule in rules if not rule.exempt}
         self._anonymous = _PATIENCE if has_subjects else 0
-        self._lock = Lock()
+        self._lock = lock_over_forks()
 
     def see(self, record: Record) -> None:
         """Take note of one decision."""

@@ -229,6 +229,8 @@ def _fault(verdict: object) -> str | None:
     """What is wrong with one verdict."""
     if not isinstance(verdict, Verdict) or not isinstance(verdict.flagged, bool):
         return "an answer is not a Verdict whose `flagged` is True or False"
+    if not isinstance(verdict.model, str):
+        return "a verdict's model is no text"
     if not isinstance(verdict.categories, Mapping) or not isinstance(verdict.scores, Mapping):
         return "a verdict's categories or scores are no mapping, as in {'violence': True} and {'violence': 0.9}"
     if not _are(verdict.categories, str) or not _are(verdict.categories.values(), bool):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, cast
 
-from prescreen.errors import ModeratorBusy, ModeratorTimeout
+from prescreen.errors import BlockingInLoop, ModeratorBusy, ModeratorTimeout
 from prescreen.model import Verdict
 from prescreen.moderators import Bound, translated, verified
 from prescreen.steps import Moderate
@@ -68,11 +69,16 @@ def moderate_sync(moderator: Bound, step: Moderate, known: Known | None = None) 
 def _run(moderator: Bound, step: Moderate, known: Known) -> Sequence[Verdict]:
     import anyio.lowlevel
 
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        # In greenlets, of which a second one would find the event loop of the first in its thread: a real thread for each.
+        pool = sys.modules["gevent"].get_hub().threadpool
+        return cast("Sequence[Verdict]", pool.apply(anyio.run, (moderate, moderator, step, known)))
     try:
         anyio.lowlevel.current_token()
     except RuntimeError:
         return anyio.run(moderate, moderator, step, known)
-    raise RuntimeError("an async moderator cannot be called from blocking code inside an event loop; await instead")
+    raise BlockingInLoop("an async moderator cannot be called from blocking code inside an event loop; await instead")
 
 
 async def _call(moderator: Bound, step: Moderate, known: Known) -> object:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Final, Protocol
 
@@ -118,7 +118,7 @@ class PolicyJudge:
 class LlamaGuard:
     """Llama Guard 3 or 4: `safe`, or `unsafe` and a line of codes."""
 
-    categories: frozenset[str] = frozenset(HAZARDS.values()) | {UNSPECIFIED}
+    categories: frozenset[str] = field(default=frozenset(HAZARDS.values()) | {UNSPECIFIED}, repr=False)
     max_tokens: int = 100
 
     def ask(self, text: str) -> tuple[Messages, Reading]:
@@ -137,8 +137,8 @@ class LlamaGuard:
 class Qwen3Guard:
     """Qwen3Guard-Gen: a line `Safety: …` and a line `Categories: …`. `flags` are the words that make a hit."""
 
-    flags: frozenset[str]
-    categories: frozenset[str] = QWEN | {UNSPECIFIED}
+    flags: tuple[str, ...]
+    categories: frozenset[str] = field(default=QWEN | {UNSPECIFIED}, repr=False)
     max_tokens: int = 100
 
     def ask(self, text: str) -> tuple[Messages, Reading]:
@@ -169,7 +169,7 @@ def judge_of(style: object, policy: object, categories: Sequence[str], controver
     if style == "llama-guard":
         return LlamaGuard()
     if style == "qwen3guard":
-        return Qwen3Guard(frozenset({"Unsafe", "Controversial"} if controversial == "flag" else {"Unsafe"}))
+        return Qwen3Guard(("Unsafe", "Controversial") if controversial == "flag" else ("Unsafe",))
     raise ConfigError("style", f"{style!r} is not one of 'policy', 'llama-guard' or 'qwen3guard'")
 
 

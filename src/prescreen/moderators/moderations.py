@@ -14,12 +14,12 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prescreen.errors import BadVerdict
+from prescreen.load import LARGEST_CALL
 from prescreen.model import Item, Text, Verdict
 from prescreen.moderators.service import Call, sendable
 
 PATH: Final = "/moderations"
 
-_LARGEST_CALL: Final = 32_000  # characters; OpenAI publishes no limit
 # OpenAI's moderation guide; an answer that says itself what it looked at is believed.
 _TEXT_ONLY: Final = frozenset(
     {"harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "sexual/minors"}
@@ -39,7 +39,7 @@ def _batches(texts: Sequence[tuple[int, str]]) -> Iterator[Sequence[tuple[int, s
     start = size = 0
     for end, (_, value) in enumerate(texts):
         size += len(value)
-        if size > _LARGEST_CALL and end > start:
+        if size > LARGEST_CALL and end > start:
             yield texts[start:end]
             start, size = end, len(value)
     if texts:

@@ -27,6 +27,7 @@ from prescreen.errors import (
 from prescreen.forks import lock_over_forks
 from prescreen.loops import PerLoop, asyncio_loop
 from prescreen.moderators.timely import make_timely, until
+from prescreen.threads import workers
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
@@ -172,18 +173,18 @@ class _Opened:
     async def _made(self, make: Callable[[], AsyncOpenAI]) -> AsyncOpenAI:
         from anyio import to_thread
 
-        client = await to_thread.run_sync(make)
-        self._keeper = _closed_in_the_end(client)
+        client = await to_thread.run_sync(make, limiter=workers())
+        self._keeper = self._closed_in_the_end(client)
         await anext(self._keeper)
         return client
 
-
-async def _closed_in_the_end(client: AsyncOpenAI) -> AsyncIterator[None]:
-    """Started and left, it closes the client when the event loop ends: loops finish the generators that are left (PEP 525)."""
-    try:
-        yield
-    finally:
-        await client.close()
+    async def _closed_in_the_end(self, client: AsyncOpenAI) -> AsyncIterator[None]:
+        """Started and left, it closes the client when the event loop ends: loops finish the generators that are left (PEP 525)."""
+        try:
+            yield
+        finally:
+            self.client = self._keeper = None  # else they and the loop would keep each other
+            await client.close()
 
 
 def _down(error: Exception) -> ModeratorDown:

@@ -13,7 +13,7 @@ from functools import partial
 from time import monotonic, sleep
 from typing import Final
 
-from prescreen.errors import ModeratorDown, ModeratorError
+from prescreen.errors import BlockingInLoop, ModeratorDown, ModeratorError
 from prescreen.forks import lock_over_forks
 from prescreen.load import tokens
 from prescreen.loops import PerLoop
@@ -70,33 +70,35 @@ class Traffic:
     async def moderate(self, step: Moderate, known: Known | None = None) -> Sequence[Verdict]:
         """One verdict for each item within the step's timeout. Raises ModeratorError; `known` is filled in any case."""
         known = {} if known is None else known
-        if self._cache is None:
-            return await self._alone(step, known)
-        keys = [self._cache.key(item) for item in step.items]
-        known |= self._cache.find(keys)
-        if len(known) < len(keys):
-            try:
+        try:
+            if self._cache is None:
+                return await self._alone(step, known)
+            keys = [self._cache.key(item) for item in step.items]
+            known |= self._cache.find(keys)
+            if len(known) < len(keys):
                 await self._fill(self._cache, step, dict(enumerate(keys)), known)
-            except Exception as error:
-                raise translated(error, step.items, known) from error
-        else:
-            self._teller.asked(step, known)
+            else:
+                self._teller.asked(step, known)
+        except Exception as error:
+            raise translated(error, step.items, known) from error
         return [known[index] for index in range(len(keys))]
 
     def moderate_sync(self, step: Moderate, known: Known | None = None) -> Sequence[Verdict]:
         """The same, blocking."""
         known = {} if known is None else known
-        if self._cache is None:
-            return self._alone_sync(step, known)
-        keys = [self._cache.key(item) for item in step.items]
-        known |= self._cache.find(keys)
-        if len(known) < len(keys):
-            try:
+        try:
+            if self._cache is None:
+                return self._alone_sync(step, known)
+            keys = [self._cache.key(item) for item in step.items]
+            known |= self._cache.find(keys)
+            if len(known) < len(keys):
                 self._fill_sync(self._cache, step, dict(enumerate(keys)), known)
-            except Exception as error:
-                raise translated(error, step.items, known) from error
-        else:
-            self._teller.asked(step, known)
+            else:
+                self._teller.asked(step, known)
+        except BlockingInLoop:
+            raise
+        except Exception as error:
+            raise translated(error, step.items, known) from error
         return [known[index] for index in range(len(keys))]
 
     async def stale(self, step: Moderate) -> Sequence[Verdict]:
@@ -104,20 +106,26 @@ class Traffic:
         assert self._cache is not None  # else the configuration would not have been taken
         keys = dict(enumerate(map(self._cache.key, step.items)))
         known = self._cache.find(list(keys.values()), is_stale=True)
-        if self._cache.is_shared and step.timeout > 0:
-            known |= await self._recall(self._cache, still_open(keys, known), step.timeout, is_stale=True)
-        self._teller.asked(step, known)
-        return every(known, len(keys), ModeratorDown(_KEEPS_NONE))
+        try:
+            if self._cache.is_shared and step.timeout > 0:
+                known |= await self._recall(self._cache, still_open(keys, known), step.timeout, is_stale=True)
+            self._teller.asked(step, known)
+            return every(known, len(keys), ModeratorDown(_KEEPS_NONE))
+        except Exception as error:
+            raise translated(error, step.items, known) from error
 
     def stale_sync(self, step: Moderate) -> Sequence[Verdict]:
         """The same, blocking."""
         assert self._cache is not None  # else the configuration would not have been taken
         keys = dict(enumerate(map(self._cache.key, step.items)))
         known = self._cache.find(list(keys.values()), is_stale=True)
-        if step.timeout > 0:
-            known |= self._cache.find_shared(still_open(keys, known), is_stale=True)
-        self._teller.asked(step, known)
-        return every(known, len(keys), ModeratorDown(_KEEPS_NONE))
+        try:
+            if step.timeout > 0:
+                known |= self._cache.find_shared(still_open(keys, known), is_stale=True)
+            self._teller.asked(step, known)
+            return every(known, len(keys), ModeratorDown(_KEEPS_NONE))
+        except Exception as error:
+            raise translated(error, step.items, known) from error
 
     # As a moderator is called, for the layers.
 
@@ -131,31 +139,52 @@ class Traffic:
 
     # What the desks call.
 
-    async def take(self, costs: Sequence[int]) -> tuple[int, float]:
-        """How many of the texts of these costs may go now, and where none may, the seconds to wait."""
+    async def take(self, costs: Sequence[int]) -> tuple[Sequence[int], float]:
+        """The places of the texts of these costs that may go now, and where none may, the seconds to wait."""
         if not self._bucket.is_shared:
             return self._bucket.take(costs)
         return await in_thread(self._bucket.take, costs)
 
-    def take_sync(self, costs: Sequence[int]) -> tuple[int, float]:
+    def take_sync(self, costs: Sequence[int]) -> tuple[Sequence[int], float]:
         """The same, blocking."""
         return self._bucket.take(costs)
 
-    async def ask(self, items: Sequence[Item], timeout: float, since: float, known: Known | None = None) -> Heard:  # noqa: ASYNC109  # it bounds the call itself
-        """Call the moderator about items that wait since then. `known` is filled as verdicts come in, for who is cut short."""
+    async def ask(
+        self,
+        items: Sequence[Item],
+        timeout: float,  # noqa: ASYNC109  # it bounds the call itself
+        since: float,
+        known: Known | None = None,
+        *,
+        is_hurried: bool = False,
+    ) -> Heard:
+        """Call the moderator about items that wait since then. `known` is filled as verdicts come in, for who is cut short.
+
+        `is_hurried`: that it ends late would say nothing of the moderator.
+        """
+        started = monotonic()
         try:
-            with self._calling(), self._teller.calling(items, since):
+            with self._calling(is_hurried=is_hurried), self._teller.calling(items, since):
                 verdicts = await moderate(self.bound, Moderate(items, max(timeout, 0)), known)
-            return self._heard(Heard(dict(enumerate(verdicts))))
+            return self._heard(Heard(dict(enumerate(verdicts)), took=monotonic() - started))
         except ModeratorError as error:
             return self._heard(Heard(error.known, error))
 
-    def ask_sync(self, items: Sequence[Item], timeout: float, since: float, known: Known | None = None) -> Heard:
+    def ask_sync(
+        self,
+        items: Sequence[Item],
+        timeout: float,
+        since: float,
+        known: Known | None = None,
+        *,
+        is_hurried: bool = False,
+    ) -> Heard:
         """The same, blocking."""
+        started = monotonic()
         try:
-            with self._calling(), self._teller.calling(items, since):
+            with self._calling(is_hurried=is_hurried), self._teller.calling(items, since):
                 verdicts = moderate_sync(self.bound, Moderate(items, max(timeout, 0)), known)
-            return self._heard(Heard(dict(enumerate(verdicts))))
+            return self._heard(Heard(dict(enumerate(verdicts)), took=monotonic() - started))
         except ModeratorError as error:
             return self._heard(Heard(error.known, error))
 
@@ -231,9 +260,9 @@ class Traffic:
             sleep(min(taken[1], left))
         return unless_failed(self.ask_sync(step.items, deadline - monotonic(), deadline - step.timeout, known))
 
-    def _calling(self) -> AbstractContextManager[None]:
+    def _calling(self, *, is_hurried: bool) -> AbstractContextManager[None]:
         """One call, behind the circuit breaker, which may be open by the time that it is made."""
-        return self.circuit.calling() if self.circuit else nullcontext()
+        return self.circuit.calling(is_hurried=is_hurried) if self.circuit else nullcontext()
 
     def _heard(self, heard: Heard) -> Heard:
         self._bucket.heard(heard.error)

@@ -6,13 +6,14 @@ import logging
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context
+from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from prescreen.errors import ModeratorDown, ModeratorError, raised_at
 from prescreen.loops import bell
 from prescreen.model import Item
-from prescreen.traffic.desk import CUT_SHORT, Desk, Known, Ticket, Waiter
+from prescreen.traffic.desk import CUT_SHORT, Desk, Heard, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,8 +39,8 @@ class AwaitingDesk:
         done, since = bell(), monotonic()
         waiter = Waiter(deadline, done.ring, known=known, since=since)
         self.desk.join(waiter, items, keys)
-        self._pump()
         try:
+            self._pump()
             await done.wait(deadline - since)
         finally:
             self.desk.leave(waiter)
@@ -48,7 +49,11 @@ class AwaitingDesk:
     def _pump(self) -> None:
         if not self._is_gate_taken and self.desk.may_lead:
             self._is_gate_taken = True
-            _spawn(self._run)
+            try:
+                _spawn(self._run)
+            except BaseException:
+                self._is_gate_taken = False
+                raise
 
     async def _run(self) -> None:
         """Lead one call. Nobody waits for this task, so that nothing may come out of it."""
@@ -60,41 +65,51 @@ class AwaitingDesk:
             self._pump()
             if batch:
                 await self._call(batch)
-        except Exception as error:  # noqa: BLE001  # such as no thread to be had: who waits has a deadline
+        except Exception as error:  # noqa: BLE001  # such as no thread to be had: who waits is told
             logger.error("a call to the moderator failed: it raised %s%s", type(error).__name__, raised_at(error))  # noqa: TRY400  # the trace may quote the user
+            self._pump()
 
     async def _admitted(self) -> list[Ticket]:
         """What goes into the next call, when there is quota for it; [] where nobody waits any more."""
         from anyio import sleep
 
-        while batch := self.desk.lead():
+        while batch := self.desk.lead(monotonic()):
             try:
-                count, wait = await self._traffic.take([ticket.cost for ticket in batch])
-            except BaseException:
+                places, wait = await self._traffic.take([ticket.cost for ticket in batch])
+            except Exception:
+                self._fail(batch)
+                raise
+            except BaseException:  # the event loop ends
                 self.desk.restore(batch, is_all=True)
                 raise
-            if count:
-                if count < len(batch):
-                    self.desk.restore(batch[count:], is_all=False)
-                return batch[:count]
-            self.desk.restore(batch, is_all=True)
+            if going := self.desk.admit(batch, places):
+                return going
             await sleep(min(wait, _LONGEST_NAP))
         return []
 
     async def _call(self, batch: list[Ticket]) -> None:
-        deadline = max((waiter.deadline for ticket in batch for waiter in ticket.waiters), default=0.0)
+        """Make the call in the time of whoever has most of it."""
+        last = max((waiter for ticket in batch for waiter in ticket.waiters), key=_deadline, default=None)
+        if last is None:  # all have left
+            return self._fail(batch)
+        now = monotonic()
         try:
-            since = min(ticket.since for ticket in batch)
-            heard = await self._traffic.ask([ticket.item for ticket in batch], deadline - monotonic(), since)
+            since, is_hurried = min(ticket.since for ticket in batch), last.is_hurried(now)
+            items = [ticket.item for ticket in batch]
+            heard = await self._traffic.ask(items, last.deadline - now, since, is_hurried=is_hurried)
+            found = self._traffic.keep(batch, heard)
         except BaseException:  # the event loop ends
-            self.desk.settle(batch, {}, ModeratorDown(CUT_SHORT), monotonic())
+            self._fail(batch)
             raise
-        found = self._traffic.keep(batch, heard)
-        self.desk.settle(batch, heard.known, heard.error, monotonic())
+        self.desk.settle(batch, heard, last.deadline, monotonic())
         self._pump()
-        await self._traffic.share(found)
+        return await self._traffic.share(found)
+
+    def _fail(self, batch: list[Ticket]) -> None:
+        self.desk.settle(batch, Heard(error=ModeratorDown(CUT_SHORT)), 0.0, monotonic())
 
 
+_deadline: Final = attrgetter("deadline")
 _tasks: Final[set[asyncio.Task[None]]] = set()
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from prescreen.errors import ModeratorDown, ModeratorError
-from prescreen.model import Item
-from prescreen.traffic.desk import CUT_SHORT, Desk, Known, Ticket, Waiter
+from prescreen.model import Item, Verdict
+from prescreen.traffic.desk import CUT_SHORT, Desk, Heard, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
     from prescreen.traffic import Traffic
@@ -69,39 +69,39 @@ class BlockingDesk:
                 self._is_gate_taken = False
                 self._nudge()
         if batch:
-            self._call(batch, waiter.deadline)
+            self._call(batch, waiter)
 
     def _admitted(self, waiter: Waiter, bell: Event) -> list[Ticket]:
         """What goes into the next call, when there is quota for it; [] where there is nothing, or no time."""
         while not waiter.is_done and (left := waiter.deadline - monotonic()) > 0 and (batch := self._next()):
-            count, wait = 0, 0.0
+            places: Sequence[int] = ()
+            wait = 0.0
             try:
-                count, wait = self._traffic.take_sync([ticket.cost for ticket in batch])
+                places, wait = self._traffic.take_sync([ticket.cost for ticket in batch])
             finally:
-                if count < len(batch):
-                    with self._lock:
-                        self.desk.restore(batch[count:], is_all=not count)
-            if count:
-                return batch[:count]
+                with self._lock:
+                    going = self.desk.admit(batch, places)
+            if going:
+                return going
             bell.wait(min(wait, left))
             bell.clear()
         return []
 
     def _next(self) -> list[Ticket]:
         with self._lock:
-            return self.desk.lead()
+            return self.desk.lead(monotonic())
 
-    def _call(self, batch: list[Ticket], deadline: float) -> None:
+    def _call(self, batch: list[Ticket], leader: Waiter) -> None:
+        """Make the call in the leader's time: nobody else's thread is here."""
+        now, heard = monotonic(), Heard(error=ModeratorDown(CUT_SHORT))
+        found: Mapping[str, Verdict] = {}
         try:
-            since = min(ticket.since for ticket in batch)
-            heard = self._traffic.ask_sync([ticket.item for ticket in batch], deadline - monotonic(), since)
-        except BaseException:  # a server ends its worker, or a greenlet
+            since, is_hurried = min(ticket.since for ticket in batch), leader.is_hurried(now)
+            items = [ticket.item for ticket in batch]
+            heard = self._traffic.ask_sync(items, leader.deadline - now, since, is_hurried=is_hurried)
+            found = self._traffic.keep(batch, heard)
+        finally:  # a server may end its worker, or a greenlet
             with self._lock:
-                self.desk.settle(batch, {}, ModeratorDown(CUT_SHORT), monotonic())
+                self.desk.settle(batch, heard, leader.deadline, monotonic())
                 self._nudge()
-            raise
-        found = self._traffic.keep(batch, heard)
-        with self._lock:
-            self.desk.settle(batch, heard.known, heard.error, monotonic())
-            self._nudge()
-        self._traffic.share_sync(found, deadline)
+        self._traffic.share_sync(found, leader.deadline)

@@ -13,11 +13,15 @@ from interlock import CircuitBreaker, CircuitOpenError, Config, State
 from interlock.protocols import CoreEventListener, FailureClassifier
 from interlock.window import WindowType
 
-from prescreen.errors import ModeratorBusy, ModeratorDown, ModeratorRefused
+from prescreen.errors import ModeratorBusy, ModeratorDown, ModeratorRefused, ModeratorTimeout
 from prescreen.load import Breaker
 from prescreen.model import CircuitChanged, Observer
 
 logger: Final = logging.getLogger("prescreen")
+
+
+class _Hurried(ModeratorTimeout):
+    """A call ended late that had little time from its beginning."""
 
 
 class Circuit(FailureClassifier, CoreEventListener):
@@ -55,17 +59,30 @@ class Circuit(FailureClassifier, CoreEventListener):
             raise _open(left)
 
     @contextmanager
-    def calling(self) -> Iterator[None]:
-        """One call, whose error and length are taken note of. Raises ModeratorDown, and the call is not made, while it is open."""
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(self._breaker)
-            except CircuitOpenError as error:
-                raise _open(error.retry_after) from None
-            yield
+    def calling(self, *, is_hurried: bool = False) -> Iterator[None]:
+        """One call, whose error and length are taken note of. Raises ModeratorDown, and the call is not made, while it is open.
+
+        That one with little time from its beginning, `is_hurried`, ends late is no failure of the moderator's.
+        """
+        try:
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(self._breaker)
+                except CircuitOpenError as error:
+                    raise _open(error.retry_after) from None
+                try:
+                    yield
+                except ModeratorTimeout as error:
+                    if is_hurried:
+                        raise _Hurried(error.problem, known=error.known) from error
+                    raise
+        except _Hurried as error:
+            raise error.anew(error.known) from None
 
     def is_failure(self, *, result: object, exception: Exception | None) -> bool:  # noqa: ARG002  # the library's names
         """For the library: whether this says that the moderator is not well."""
+        if isinstance(exception, _Hurried):
+            return self._breaker.state is not State.CLOSED  # of a probe it counts: nobody knows that it is well
         return exception is not None and not isinstance(exception, ModeratorRefused | ModeratorBusy)
 
     def on_state_change(self, *, name: str, old: State, new: State) -> None:

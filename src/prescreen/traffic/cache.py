@@ -15,7 +15,7 @@ from prescreen.errors import StoreError
 from prescreen.load import Cache
 from prescreen.model import Image, Item, Text, Verdict
 from prescreen.moderators import sound
-from prescreen.stores import Store
+from prescreen.stores import LARGEST_VALUE, LONGEST_TTL, Store
 from prescreen.stores.memory import MemoryStore
 
 logger: Final = logging.getLogger("prescreen")
@@ -40,7 +40,7 @@ class VerdictCache:
         self.is_on: Final = options is not None
         options = options or Cache(shared=False)
         self._ttl = float(options.ttl)
-        self._kept_for = self._ttl + (float(options.stale) if has_stale else 0.0)
+        self._kept_for = min(self._ttl + (float(options.stale) if has_stale else 0.0), LONGEST_TTL)
         self._own: Final = MemoryStore(options.entries, int(options.size))
         self._shared = shared if secret is not None and options.shared else None
         self._quiet_until = 0.0
@@ -109,7 +109,8 @@ class VerdictCache:
     def _keep(self, store: Store, verdicts: Mapping[str, Verdict]) -> None:
         if verdicts and self.is_on:
             now = time.time()
-            store.put({key: _packed(verdict, now) for key, verdict in verdicts.items()}, self._kept_for)
+            packed = {key: _packed(verdict, now) for key, verdict in verdicts.items()}
+            store.put({key: data for key, data in packed.items() if len(data) <= LARGEST_VALUE}, self._kept_for)
 
     def _leave_alone(self, error: StoreError) -> None:
         self._quiet_until = time.monotonic() + _QUIET

@@ -3,7 +3,7 @@
 Group commit, as databases do it: with a free slot a text leaves at once; while all calls are out the
 newcomers gather, and leave together when a slot frees. Where many wait, a call takes along no more than a slot's share
 of them: who is answered together comes back together, and meanwhile the other slots would stand idle. A driver
-(`awaiting`, `blocking`) makes the calls.
+(`awaiting`, `blocking`) makes the calls; it says what time it is (`now`, on the monotonic clock).
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from itertools import islice
 from typing import Final
 
 from prescreen.errors import ModeratorError, ModeratorRefused, ModeratorTimeout
-from prescreen.load import tokens
+from prescreen.load import LARGEST_CALL, tokens
 from prescreen.model import Image, Item, Verdict
 
-_LARGEST_CALL: Final = 32_000  # characters; OpenAI publishes no limit
 _FEW: Final = 8  # screenings: so many go together even where there are slots for each of them
 _WORTHWHILE: Final = 0.05  # seconds: with less time left nobody starts over
+_FULL: Final = 0.75  # of a screening's time: a call that has less says nothing of the moderator if it ends late
+_LATELY: Final = 5.0  # seconds: how long a call took is known for that long
+_WEIGHT: Final = 0.2  # of the latest call in what one usually takes
 
 CUT_SHORT: Final = "the call was cut short"
+_TOO_LATE: Final = "too little time was left for a call: all that may be out at once were out"
 
 Known = dict[int, Verdict]
 
@@ -38,7 +41,11 @@ class Ticket:
     waiters: list[Waiter] = field(default_factory=list)
     is_out: bool = False
     is_suspect: bool = False  # was in a call that was refused for something in it
-    late: list[Waiter] = field(default_factory=list)  # who came when it was out already
+
+    @property
+    def deadline(self) -> float:
+        """When the last who waits for it goes."""
+        return max(waiter.deadline for waiter in self.waiters)
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +68,10 @@ class Waiter:
         """Whether there is nothing left to wait for."""
         return not self.indexes
 
+    def is_hurried(self, now: float) -> bool:
+        """Whether a call that begins now has much less time than it would have had at once."""
+        return self.deadline - now < _FULL * (self.deadline - self.since)
+
     def settle(self, ticket: Ticket, verdict: Verdict | None, error: ModeratorError | None) -> None:
         """Take a verdict, or, with None, what went wrong."""
         indexes = self.indexes.pop(ticket)
@@ -74,10 +85,11 @@ class Waiter:
 
 @dataclass(slots=True)
 class Heard:
-    """What came of one call: verdicts by index, and what went wrong with the others."""
+    """What came of one call in so many seconds: verdicts by index, and what went wrong with the others."""
 
     known: Mapping[int, Verdict] = field(default_factory=dict)
     error: ModeratorError | None = None
+    took: float = 0.0
 
 
 class Desk:
@@ -90,6 +102,7 @@ class Desk:
         self._slots, self._most, self._is_probing = slots, most, is_probing
         self._out = 0
         self._waiting = 0  # screenings, queued or out
+        self._usual, self._usual_until = 0.0, 0.0  # seconds a call takes, as long as that is news
         self._open: dict[str, Ticket] = {}  # by key, queued or out: where identical texts meet
         self._lanes: dict[Waiter, deque[Ticket]] = {}  # one for each screening, served in turn
         self._first: deque[Ticket] = deque()  # given back: they have waited already
@@ -118,23 +131,23 @@ class Desk:
 
     def join(self, waiter: Waiter, items: Mapping[int, Item], keys: Mapping[int, str | None]) -> None:
         """Wait for verdicts on the items, by their index; None for a key: it is not to be shared with anyone."""
-        lane: deque[Ticket] = deque()
+        texts: deque[Ticket] = deque()
+        images: list[Ticket] = []  # behind the texts, which go together
         for index, item in items.items():
             key = keys[index]
             ticket = self._open.get(key) if key is not None else None
             if ticket is None:
                 ticket = Ticket(item, key, tokens(item), waiter.since)
-                lane.append(ticket)
+                (images if isinstance(item, Image) else texts).append(ticket)
                 if key is not None:
                     self._open[key] = ticket
             if ticket not in waiter.indexes:
                 ticket.waiters.append(waiter)
-                if ticket.is_out:
-                    ticket.late.append(waiter)
             waiter.indexes.setdefault(ticket, []).append(index)
+        texts.extend(images)
         self._waiting += 1
-        if lane:
-            self._lanes[waiter] = lane
+        if texts:
+            self._lanes[waiter] = texts
 
     def leave(self, waiter: Waiter) -> None:
         """Wait no longer. What nobody else waits for is not asked any more; a call that is out goes on.
@@ -151,16 +164,23 @@ class Desk:
         if lane and (live := self._live(lane)):
             self._first.extend(live)
 
-    def lead(self) -> list[Ticket]:
+    def lead(self, now: float) -> list[Ticket]:
         """Take a slot, and what goes into its call; [] where there is nothing, and then no slot is taken.
 
         Who takes it has to give it back: with `settle`, or with `restore` for all of it.
         """
-        batch = self._half() or self._gathered()
+        batch = self._half() or self._gathered(now)
         self._out += bool(batch)
         for ticket in batch:
             ticket.is_out = True
         return batch
+
+    def admit(self, batch: Sequence[Ticket], places: Sequence[int]) -> list[Ticket]:
+        """The tickets at these places, which go; the others are given back, and where none goes, the slot, too."""
+        going = [batch[place] for place in places]
+        if len(going) < len(batch):
+            self.restore([ticket for ticket in batch if ticket not in going], is_all=not going)
+        return going
 
     def restore(self, batch: Sequence[Ticket], *, is_all: bool) -> None:
         """Give back what does not go into the call after all; with `is_all` the slot, too."""
@@ -172,29 +192,30 @@ class Desk:
             self._first.extendleft(reversed(batch))
         self._out -= is_all
 
-    def settle(
-        self, batch: Sequence[Ticket], known: Mapping[int, Verdict], error: ModeratorError | None, now: float
-    ) -> None:
-        """The call is over: the verdicts by index, and what went wrong with the others. A slot is free.
+    def settle(self, batch: Sequence[Ticket], heard: Heard, deadline: float, now: float) -> None:
+        """The call, which had until `deadline`, is over. A slot is free.
 
-        What was refused together is asked once more in two halves, so that only the culprit fails. Who came late to a call
-        that was too slow, and has time left, waits for another.
+        What was refused together is asked once more in two halves, so that only the culprit fails. Who has time left
+        when a call was too slow that had less, because it left before or was made in somebody else's time, waits for another.
         """
         self._out -= 1
-        open_ = [ticket for index, ticket in enumerate(batch) if index not in known]
-        for index, verdict in known.items():
+        if heard.error is None:
+            last = self._usual if now < self._usual_until else heard.took
+            self._usual, self._usual_until = last + _WEIGHT * (heard.took - last), now + _LATELY
+        open_ = [ticket for index, ticket in enumerate(batch) if index not in heard.known]
+        for index, verdict in heard.known.items():
             self._answer(batch[index], verdict, None)
-        if isinstance(error, ModeratorRefused) and len(open_) > 1:
+        if isinstance(heard.error, ModeratorRefused) and len(open_) > 1:
             for ticket in open_:
                 ticket.is_out, ticket.is_suspect = False, True
             middle = len(open_) // 2
             self._halves += [open_[:middle], open_[middle:]]
-        elif isinstance(error, ModeratorTimeout):
+        elif isinstance(heard.error, ModeratorTimeout):
             for ticket in open_:
-                self._late(ticket, error, now)
+                self._late(ticket, heard.error, max(deadline, now))
         else:
             for ticket in open_:
-                self._answer(ticket, None, error)
+                self._answer(ticket, None, heard.error)
 
     def _half(self) -> list[Ticket]:
         while self._halves:
@@ -202,43 +223,51 @@ class Desk:
                 return live
         return []
 
-    def _gathered(self) -> list[Ticket]:
+    def _gathered(self, now: float) -> list[Ticket]:
         """One item of each screening in turn, so that one with many does not keep one with few waiting.
 
-        An image goes alone: services take one in a call.
+        An image goes alone: services take one in a call. It keeps its place in its lane, and its lane the turn.
         """
+        share = max(_FEW, -(-self._waiting // self._slots))
+        served = [(waiter, len(lane)) for waiter, lane in islice(self._lanes.items(), share)]
+        turns = deque([self._first, *(self._lanes[waiter] for waiter, _ in served)])
         batch: list[Ticket] = []
-        aside: list[Ticket] = []
         size = 0
-        served = deque(islice(self._lanes, max(_FEW, -(-self._waiting // self._slots))))
-        while len(batch) < self._most and (ticket := self._next(served)) is not None:
-            if isinstance(ticket.item, Image):
-                if not batch:
-                    return [ticket]
-                aside.append(ticket)
+        while turns and len(batch) < self._most:
+            lane = turns[0]
+            ticket = self._next(lane, now)
+            if ticket is None or (batch and isinstance(ticket.item, Image)):
+                turns.popleft()
                 continue
-            size += len(ticket.item.value)
-            if batch and size > _LARGEST_CALL:
-                aside.append(ticket)
+            size += LARGEST_CALL if isinstance(ticket.item, Image) else len(ticket.item.value)
+            if batch and size > LARGEST_CALL:
                 break
-            batch.append(ticket)
-        self._first.extendleft(reversed(aside))
+            batch.append(lane.popleft())
+            if lane is not self._first:
+                turns.rotate(-1)
+        self._go_on(served)
         return batch
 
-    def _next(self, served: deque[Waiter]) -> Ticket | None:
-        """The next item that somebody waits for, of what was given back or of the screenings that are served."""
-        while self._first:
-            if live := self._live([self._first.popleft()]):
-                return live[0]
-        if not served:
-            return None
-        waiter = served.popleft()
-        lane = self._lanes.pop(waiter)
-        ticket = lane.popleft()
-        if lane:
-            self._lanes[waiter] = lane  # behind the others
-            served.append(waiter)
-        return ticket
+    def _next(self, lane: deque[Ticket], now: float) -> Ticket | None:
+        """The first of the lane that is worth a call. For the others it is over: nobody waits, or nobody has the time.
+
+        A call that has to be cut short would help nobody, and take the place of one that does.
+        """
+        while lane:
+            ticket = lane[0]
+            if not ticket.waiters:
+                self._forget(lane.popleft())
+            elif now < self._usual_until and ticket.deadline - now < self._usual:
+                self._answer(lane.popleft(), None, ModeratorTimeout(_TOO_LATE))
+            else:
+                return ticket
+        return None
+
+    def _go_on(self, served: Iterable[tuple[Waiter, int]]) -> None:
+        """Those of which something was taken, since their lane had that many, stand behind the others, if they wait for more."""
+        for waiter, count in served:
+            if len(self._lanes[waiter]) < count and (lane := self._lanes.pop(waiter)):
+                self._lanes[waiter] = lane
 
     def _live(self, tickets: Iterable[Ticket]) -> list[Ticket]:
         """Those that somebody waits for; the others are forgotten."""
@@ -250,16 +279,19 @@ class Desk:
                 self._forget(ticket)
         return live
 
-    def _late(self, ticket: Ticket, error: ModeratorError, now: float) -> None:
-        """Who came when the call was out already, and has time left, waits for another."""
-        patient = [waiter for waiter in ticket.late if waiter in ticket.waiters and waiter.deadline - now > _WORTHWHILE]
+    def _late(self, ticket: Ticket, error: ModeratorError, end: float) -> None:
+        """Who has time left after the end that the call had waits for another; for the others it was too slow."""
+        patient = [waiter for waiter in ticket.waiters if waiter.deadline - end > _WORTHWHILE]
         if not patient:
             return self._answer(ticket, None, error)
         for waiter in [each for each in ticket.waiters if each not in patient]:
             ticket.waiters.remove(waiter)
             waiter.settle(ticket, None, error)
-        ticket.is_out, ticket.late = False, []
-        self._first.append(ticket)
+        ticket.is_out = False
+        if ticket.is_suspect:
+            self._halves.append([ticket])
+        else:
+            self._first.append(ticket)
         return None
 
     def _answer(self, ticket: Ticket, verdict: Verdict | None, error: ModeratorError | None) -> None:

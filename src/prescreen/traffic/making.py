@@ -83,7 +83,9 @@ def _traffic(
         cache = VerdictCache(settings.cache, bound.identity, secret, shared, has_stale=STALE in settings.on_error)
     circuit = Circuit(bound.name, settings.breaker, settings.deadline, observe) if settings.breaker else None
     probe = float(settings.breaker.probe) if settings.breaker else math.inf
-    bucket = Bucket(quota, bound.name, shared, longest_pause=probe)  # else it could be back, and nobody would notice
+    bucket = Bucket(
+        quota, bound.identity or bound.name, shared, longest_pause=probe
+    )  # else it could be back, and nobody would notice
     return make(bound, cache, bucket, circuit, observe=observe)
 
 
