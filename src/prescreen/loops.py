@@ -6,6 +6,7 @@ import asyncio
 import os
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 from weakref import ReferenceType, ref
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from anyio.lowlevel import RunVar
 
 T = TypeVar("T")
+
+_numbers: Final = count()
 
 
 def asyncio_loop() -> AbstractEventLoop | None:
@@ -46,7 +49,7 @@ class PerLoop(Generic[T]):
         from anyio.lowlevel import RunVar
 
         if self._made is None:
-            self._made = RunVar("prescreen")
+            self._made = RunVar(f"prescreen.{next(_numbers)}")  # older versions tell them apart by name
         known = self._made.get(None)
         if known is None or known[0] != pid:
             self._made.set(known := (pid, self._make()))
