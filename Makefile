@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TWO := --numprocesses 2 --dist loadfile
 OTHERS := $(filter-out $(PYTHON),$(shell scripts/pythons))
 
-.PHONY: demo serve test test-all lint unit others fuzz fuzz-short chaos mutants bench budget memory soak hostile clean
+.PHONY: demo serve test test-all lint unit others fuzz fuzz-short chaos storm mutants bench budget memory soak hostile clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.examples ## both examples as real servers, and what becomes of a few requests
@@ -53,6 +53,9 @@ fuzz-short: $(VENV)/.dev ## the same for about a minute, always with the same bo
 chaos: MINUTES = 10
 chaos: $(VENV)/.dev ## real servers under load while the moderation service has every fault there is, for MINUTES (10)
 	PYTHONPATH=tests $(BIN)/python -m chaos --minutes $(MINUTES) $(addprefix --seed ,$(SEED))
+
+storm: $(VENV)/.dev ## eight processes with 1,000 strikes each against one subject, in SQLite and in Redis; two minutes
+	STRIKES=1000 $(BIN)/python -m pytest -q -p no:cacheprovider tests/test_strikes.py -k eight_processes
 
 mutants: $(VENV)/.mutants ## what reads, finds and matches, changed bit by bit: each change has to fail a test, or stand explained
 	rm -rf mutants
