@@ -208,6 +208,16 @@ def test_who_has_time_left_after_a_call_in_somebody_elses_time_waits_for_another
     assert values(desk.lead(1.0)) == ["b"]
 
 
+def test_a_half_that_was_too_slow_stays_by_itself() -> None:
+    desk = Desk(slots=1, most=10)
+    patient = Person(desk, *"ab", deadline=9.0)
+    desk.settle(desk.lead(0), Heard(error=ModeratorRefused("400")), 9.0, 0)
+    desk.settle(desk.lead(0), Heard(error=ModeratorTimeout("slow")), 1.0, 1.0)
+    newcomer = Person(desk, "c")
+    assert [values(desk.lead(1.0)) for _ in range(3)] == [["b"], ["a"], ["c"]]
+    assert not patient.woken + newcomer.woken
+
+
 def test_a_call_that_would_have_to_be_cut_short_is_not_made() -> None:
     desk = Desk(slots=1, most=10)
     Person(desk, "first", deadline=2.0)

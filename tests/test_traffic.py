@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -711,6 +712,33 @@ async def test_a_crowd_at_a_moderator_that_is_well_does_not_open_it(check: Check
     assert sum(decision.cause is Cause.CLEAN for each in decisions for decision in each) >= 15
 
 
+async def test_a_call_that_began_late_and_ends_late_says_nothing_of_the_moderator(check: Check) -> None:
+    naps = [0.2, 1.0, 1.0]
+
+    class Slow:
+        name = identity = "slow"
+
+        def moderate_sync(self, items: Sequence[Item], timeout: float) -> list[Verdict]:
+            nap = naps.pop(0)
+            time.sleep(min(nap, timeout))
+            if nap > timeout:
+                raise ModeratorTimeout("too late")
+            return [Verdict(False) for _ in items]
+
+        def moderate(self, items: Sequence[Item]) -> list[Verdict]:
+            return self.moderate_sync(items, 0.9)
+
+    screen = Screen(
+        moderator=Slow(), deadline=0.5, max_in_flight=1, max_batch=1, breaker={"calls": 1, "rate": 0.3, "slow": 9}
+    )
+    circuit = screen.traffic[None].circuit
+    assert circuit is not None
+    assert sorted(causes(await all_of(check, screen, ["a", "b"]))) == [Cause.CLEAN, Cause.UNAVAILABLE]
+    assert circuit.state == "closed"
+    assert (await check(screen, "c")).cause is Cause.UNAVAILABLE
+    await until(lambda: circuit.state == "open")
+
+
 async def test_it_says_so_in_the_log_and_when_it_is_over(
     check: Check, service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -934,6 +962,42 @@ async def test_a_quota_that_cannot_be_counted_is_no_end_of_the_world(
     bucket.take = take  # type: ignore[method-assign]
     assert (await check(screen, "b")).cause is Cause.CLEAN
     assert BAD not in caplog.text
+
+
+@pytest.mark.parametrize("door", ["asyncio"])
+async def test_a_loop_that_makes_no_task_is_no_end_of_the_world(service: Service) -> None:
+    screen, loop = Screen(moderator=service), asyncio.get_running_loop()
+    factory = loop.get_task_factory()
+
+    def broken(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
+        work.close()
+        raise RuntimeError("no more tasks")
+
+    loop.set_task_factory(broken)
+    try:
+        assert (await screen.check("a")).cause is Cause.UNAVAILABLE
+    finally:
+        loop.set_task_factory(factory)
+    assert (await screen.check("b")).cause is Cause.CLEAN
+    assert service.calls == [["b"]]
+
+
+@pytest.mark.parametrize("door", ["asyncio", "trio"])
+async def test_what_nobody_waits_for_when_there_is_quota_is_not_asked(service: Service) -> None:
+    screen = Screen(moderator=service)
+    traffic, counted = screen.traffic[None], anyio.Event()
+    take = traffic.take
+
+    async def slow(costs: Sequence[int]) -> tuple[Sequence[int], float]:
+        await counted.wait()
+        return await take(costs)
+
+    traffic.take = slow  # type: ignore[method-assign]
+    with anyio.move_on_after(0.05):
+        await screen.check("a")
+    counted.set()
+    assert (await screen.check("b")).cause is Cause.CLEAN
+    assert service.calls == [["b"]]
 
 
 @pytest.mark.parametrize("door", ["asyncio"])

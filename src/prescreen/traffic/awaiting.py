@@ -76,11 +76,8 @@ class AwaitingDesk:
         while batch := self.desk.lead(monotonic()):
             try:
                 places, wait = await self._traffic.take([ticket.cost for ticket in batch])
-            except Exception:
+            except BaseException:  # no thread to ask a store in, or the event loop ends
                 self._fail(batch)
-                raise
-            except BaseException:  # the event loop ends
-                self.desk.restore(batch, is_all=True)
                 raise
             if going := self.desk.admit(batch, places):
                 return going
