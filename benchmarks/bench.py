@@ -193,7 +193,8 @@ def _notes() -> list[str]:
         "",
         f"Each figure is the median of {ROUNDS} rounds of {SECONDS} seconds, in which the servers take turns. (b) is what most",
         "write first: Starlette's `BaseHTTPMiddleware` or Flask's `before_request`, and one call of the SDK for each request.",
-        "(c) is pure ASGI with its own copy of the body. Servers have one worker, Flask's 32 threads; messages have 300",
+        "(c) is pure ASGI with its own copy of the body. Both have the SDK's usual client; `openai[aiohttp]` is installed, which",
+        "prescreen finds by itself. Servers have one worker, Flask's 32 threads; messages have 300",
         "characters; the provider is a process of its own that answers after 50 ms. CPU is the server's own.",
     ]
 

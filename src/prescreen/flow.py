@@ -15,7 +15,7 @@ from operator import itemgetter
 from time import perf_counter
 from typing import Any, Final, cast
 
-from prescreen.errors import ModeratorError, ModeratorRefused, Oversize, RequestError, StoreError
+from prescreen.errors import ModeratorError, ModeratorRefused, RequestError, StoreError
 from prescreen.ladder import left_open, shares
 from prescreen.model import (
     Action,
@@ -32,12 +32,11 @@ from prescreen.model import (
     Text,
     Verdict,
 )
-from prescreen.plan import Plan
+from prescreen.plan import Plan, characters
 from prescreen.policy import strictest
-from prescreen.readings import readings
 from prescreen.rule import Rule
 from prescreen.steps import AddStrike, Answer, Flow, LookUp, Moderate, ReadBody, Recall, Report, Step, Work
-from prescreen.target import Found, Target, size_of
+from prescreen.target import Found, Target
 from prescreen.units import spelled
 
 DENIED: Final = "denied"
@@ -46,7 +45,6 @@ DENIED: Final = "denied"
 _SHARE: Final = 0.5  # of the time, for a question to the store before the moderator has its turn
 _GRACE: Final = 0.1  # seconds for a strike that is due when the deadline is over
 _TOO_MANY: Final = "more screenings are in progress than there is room for"
-_READINGS: Final = 4  # times what a request may send: as sent, folded, joined with blanks and without
 
 
 def screen_request(plan: Plan, rules: tuple[Rule, ...], head: Head) -> Flow[Decision]:
@@ -155,23 +153,14 @@ class _Screening:
         """What the moderator is going to be asked: the items, in all their readings."""
         known = self._plan.asked.get(found)
         if known is None:
-            work = partial(self._read_in_all_ways, found)
-            known = cast("Sequence[Item]", (yield Work(work, sum(map(_size, found.items)))))
+            work = partial(self._plan.in_all_readings, self._target, found)
+            known = cast("Sequence[Item]", (yield Work(work, characters(found.items))))
         self._asked = known
         return None
 
     @staticmethod
     def _is_listed(item: Item, listed: Mapping[str, bool], *, is_allowed: bool) -> bool:
         return isinstance(item, Text) and listed.get(item.value) is is_allowed
-
-    def _read_in_all_ways(self, found: Found) -> Sequence[Item]:
-        target, most = self._target, _READINGS * self._plan.limits.characters
-        asked = readings(found.items, self._plan.longest, join=target is not None and target.join)
-        if target is None:
-            return asked
-        if sum(map(_size, asked)) > most:
-            raise Oversize(f"the texts have more than {most} characters in all their readings")
-        return self._plan.asked.keep(found, asked, size_of(asked))
 
     def _moderated(self, items: Sequence[Item]) -> Flow[Decision]:
         if not items:
@@ -296,6 +285,7 @@ class _Screening:
 
     def _record(self, decision: Decision, *, is_unmatched: bool) -> Record:
         images = sum(isinstance(item, Image) for item in self._asked)
+        mask: Callable[[str], str] = self._target.places.mask if self._target else str
         return Record(
             decision,
             self._plan.moderator,
@@ -303,15 +293,8 @@ class _Screening:
             texts=len(self._asked) - images,
             images=images,
             latency=self._latency,
-            places=tuple(dict.fromkeys(self._place(reason.pointer) for reason in decision.reasons)),
+            places=tuple(dict.fromkeys(map(mask, (reason.pointer for reason in decision.reasons)))),
             unmatched=is_unmatched,
             store_problem=self._store_problem,
             stages=self.stages,
         )
-
-    def _place(self, pointer: str) -> str:
-        return self._target.places.mask(pointer) if self._target else pointer
-
-
-def _size(item: Item) -> int:
-    return len(item.value) if isinstance(item, Text) else 0

@@ -1,21 +1,24 @@
-"""What a screen's settings come to, as the flow needs it. No I/O."""
+"""What a screen's settings come to, as the flow needs it, and what they make of texts. No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from prescreen.document import Limits
+from prescreen.errors import Oversize
 from prescreen.load import Room
 from prescreen.memory import Memory
-from prescreen.model import Action, Head, Item, Mode, Subject
+from prescreen.model import Action, Head, Item, Mode, Subject, Text
 from prescreen.policy import Policy
+from prescreen.readings import readings
 from prescreen.strikes import Strikes
-from prescreen.target import Targets
+from prescreen.target import Found, Target, Targets, size_of
 
 _SMALL: Final = 7 << 10  # bytes of texts in all their readings
+_READINGS: Final = 4  # times what a request may send: as sent, folded, joined with blanks and without
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +46,18 @@ class Plan:
     rungs: Sequence[str] = ()
     room: Room = field(default_factory=lambda: Room(1 << 30))
     asked: Memory[Sequence[Item]] = field(default_factory=partial(Memory, _SMALL), repr=False, compare=False)
+
+    def in_all_readings(self, target: Target | None, found: Found) -> Sequence[Item]:
+        """What the moderator is to be asked about what was found. Raises Oversize, for a request (`target`)."""
+        asked = readings(found.items, self.longest, join=target is not None and target.join)
+        if target is None:
+            return asked
+        most = _READINGS * self.limits.characters
+        if characters(asked) > most:
+            raise Oversize(f"the texts have more than {most} characters in all their readings")
+        return self.asked.keep(found, asked, size_of(asked))
+
+
+def characters(items: Iterable[Item]) -> int:
+    """Of all the texts."""
+    return sum(len(item.value) for item in items if isinstance(item, Text))
