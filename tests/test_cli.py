@@ -94,6 +94,25 @@ def test_check_says_what_is_tried_when_the_moderator_fails(file: Path) -> None:
     assert json.loads(run("check", "--json", str(file)).stdout)["on_error"] == ["stale", "keywords", "flag"]
 
 
+def test_check_says_what_spares_the_moderator(file: Path) -> None:
+    file.write_text('quota = {rpm = 500, tpm = 10000}\nbreaker = {slow = "1s"}\ntelemetry = "prometheus"\n' + VALID)
+    lines = run("check", str(file)).stdout.splitlines()
+    for line in (
+        "  verdicts kept: 24 hours, up to 16,384 of them or 8 MiB",
+        "  quota: 500 calls and 10,000 tokens a minute",
+        "  calls: 6 at once, of up to 32 texts",
+        "  screenings at once: 1,024",
+        "  telemetry: prometheus",
+    ):
+        assert line in lines
+    assert any(line.endswith("took over 1 s") or line == "took over 1 s" for line in lines)
+    file.write_text("cache = false\nbreaker = false\n" + VALID)
+    lines = run("check", str(file)).stdout.splitlines()
+    assert {"  verdicts kept: none", "  quota: none", "  breaker: never left alone"} < set(lines)
+    found = json.loads(run("check", "--json", str(file)).stdout)
+    assert (found["cache"], found["quota"], found["breaker"], found["max_screenings"]) == (None, None, None, 1024)
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_check_names_the_key_at_fault(file: Path, as_json: bool) -> None:
     file.write_text(VALID.replace('json = ["$.m', 'json = ["m'))

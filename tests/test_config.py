@@ -247,12 +247,17 @@ BAD: Final[list[tuple[str, str, str]]] = [
     ("limits = 5", "limits", "Limits"),
     ('mode = "watch"', "mode", "'enforce', 'monitor' or 'off'"),
     ('on_error = "pass"', "on_error", "'allow', 'flag' or 'reject'"),
+    ('on_error = "stale"', "on_error", "write ['stale', 'reject']"),
+    *[
+        (f"telemetry = {value}", "telemetry", "is neither 'opentelemetry' nor 'prometheus', nor a list of them")
+        for value in ('"otel"', "true", '["prometheus", "otel"]', "[5]")
+    ],
     *[
         (f"on_error = {value}", "on_error", "nor a list that ends in one of them")
         for value in ("5", "[]", '["stale", 5]', '["", "flag"]', "{}")
     ],
     ('on_error = ["stale", "keywords"]', "on_error[1]", "a list ends in 'allow', 'flag' or 'reject'"),
-    ('on_error = ["stale", "stale", "flag"]', "on_error[1]", "'stale' can stand only at the end, or is there twice"),
+    ('on_error = ["stale", "stale", "flag"]', "on_error[1]", "'stale' is there twice"),
     ('on_error = ["flag", "stale", "reject"]', "on_error[0]", "'flag' can stand only at the end"),
     # durations and sizes
     *[

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prescreen import BadVerdict, Image, ModeratorDown, ModeratorRefused, ModeratorTimeout, Text, Verdict
-from prescreen.traffic.desk import Desk, Heard, Ticket, Waiter
+from prescreen.traffic.desk import Desk
+from prescreen.traffic.tickets import Heard, Ticket, Waiter
 
 CLEAN, BAD = Verdict(False), Verdict(True, {"violence": True})
 DOWN = ModeratorDown("gone")

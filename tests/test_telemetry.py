@@ -370,7 +370,7 @@ def test_what_cannot_be_told_is_a_mistake_in_the_configuration(wrong: Any, servi
 
 
 def test_telemetry_that_there_is_not_is_a_mistake_in_the_configuration(service: Service) -> None:
-    with pytest.raises(ConfigError, match=r"telemetry\[1\]: .*'opentelemetry' or 'prometheus'"):
+    with pytest.raises(ConfigError, match=r"telemetry: .*neither 'opentelemetry' nor 'prometheus'"):
         made(service, telemetry=["prometheus", "statsd"])
 
 

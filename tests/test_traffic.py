@@ -535,11 +535,14 @@ def test_after_a_fork_nobody_waits_for_threads_that_are_gone(closed: Service) ->
 async def test_within_the_quota_all_goes_and_past_it_requests_wait_within_their_deadline(
     check: Check, service: Service
 ) -> None:
-    screen = Screen(moderator=service, quota={"rpm": 2}, deadline=0.3, on_error="flag")
+    screen = Screen(moderator=service, quota={"rpm": 2}, deadline=30, on_error="flag")
     for text in ("a", "b"):
         assert (await check(screen, text)).cause is Cause.CLEAN
-    spent = await check(screen, "c")
+    spent = await check(screen, "c")  # at once: before the minute is over nobody may ask
     assert (spent.action, spent.rung, spent.degraded) == (Action.FLAG, "flag", True)
+    assert spent.retry_after is not None
+    assert 30 < spent.retry_after <= 61
+    assert spent.problem == "ModeratorBusy: what it may be asked in a minute is spent"
     assert (await check(screen, "a")).cause is Cause.CLEAN  # known already
     assert len(service.calls) == 2
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Unsupported,
         Unwanted,
     )
+    from prescreen.load import Breaker, Cache, Quota
     from prescreen.lookup import decision_of, settled_decision_of
     from prescreen.model import (
         Action,
@@ -71,6 +72,8 @@ __all__ = [
     "Asked",
     "AzureModerator",
     "BadVerdict",
+    "Breaker",
+    "Cache",
     "Called",
     "Cause",
     "CircuitChanged",
@@ -99,6 +102,7 @@ __all__ = [
     "Oversize",
     "Policy",
     "PrescreenError",
+    "Quota",
     "Reason",
     "Record",
     "Rejection",
@@ -122,6 +126,7 @@ __all__ = [
 
 _HOMES = {
     "prescreen.errors": "BadVerdict ClientGone ConfigError ContentRejected Incomplete LengthRequired ModeratorBusy ModeratorDown ModeratorError ModeratorRefused ModeratorTimeout NotScreened Oversize PrescreenError RequestError Slow StoreError Unreadable Unsupported Unwanted",
+    "prescreen.load": "Breaker Cache Quota",
     "prescreen.lookup": "decision_of settled_decision_of",
     "prescreen.rule": "Rule",
     "prescreen.model": "Action Asked Called Cause CircuitChanged Decision Head Image Mode Reason Record Rejection Standing Strike Text Verdict",

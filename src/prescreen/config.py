@@ -12,7 +12,7 @@ from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, SecretStr, ValidationError
 from pydantic import Field as Setting
@@ -28,6 +28,8 @@ from prescreen.strikes import Strikes
 from prescreen.units import action, seconds
 
 Seconds = Annotated[float, BeforeValidator(seconds)]
+
+_EXPORTERS: Final = ("opentelemetry", "prometheus")
 
 
 def _made(kind: type) -> BeforeValidator:
@@ -77,6 +79,13 @@ def _several(value: object) -> object:
     return (value,) if isinstance(value, str) or callable(value) else value
 
 
+def _exporters(value: object) -> tuple[str, ...]:
+    given = _several(value)
+    if not isinstance(given, list | tuple) or not all(each in _EXPORTERS for each in given):
+        raise ConfigError("", f"{value!r} is neither 'opentelemetry' nor 'prometheus', nor a list of them")
+    return tuple(given)
+
+
 def _rejection(value: object) -> object:
     return _make(Rejections, value) if isinstance(value, Mapping) else value
 
@@ -84,6 +93,11 @@ def _rejection(value: object) -> object:
 def _ladder(value: object) -> tuple[str, ...]:
     """The rungs of `on_error`, in order: none of them twice, and at the end what happens without a verdict."""
     if isinstance(value, str):
+        if value not in set(Action):
+            raise ConfigError(
+                "",
+                f"{value!r} is not one of 'allow', 'flag' or 'reject'; to try it before, write [{value!r}, 'reject']",
+            )
         return (action(value).value,)
     if not isinstance(value, list | tuple) or not value or not all(isinstance(rung, str) and rung for rung in value):
         raise ConfigError("", f"{value!r} is neither 'allow', 'flag' or 'reject', nor a list that ends in one of them")
@@ -91,8 +105,10 @@ def _ladder(value: object) -> tuple[str, ...]:
     if last not in set(Action):
         raise ConfigError(f"[{len(others)}]", f"a list ends in 'allow', 'flag' or 'reject', not in {last!r}")
     for place, rung in enumerate(others):
-        if rung in set(Action) or rung in others[:place]:
-            raise ConfigError(f"[{place}]", f"{rung!r} can stand only at the end, or is there twice")
+        if rung in set(Action):
+            raise ConfigError(f"[{place}]", f"{rung!r} can stand only at the end")
+        if rung in others[:place]:
+            raise ConfigError(f"[{place}]", f"{rung!r} is there twice")
     return (*others, last)
 
 
@@ -150,7 +166,7 @@ class Settings(BaseModel):
     deadline: Seconds = 2.0
     receive_timeout: Seconds = 30.0
     limits: Annotated[InstanceOf[Limits], _made(Limits)] = Limits()
-    telemetry: Annotated[tuple[Literal["opentelemetry", "prometheus"], ...], BeforeValidator(_several)] = ()
+    telemetry: Annotated[tuple[str, ...], BeforeValidator(_exporters)] = ()
     observers: tuple[Any, ...] = ()
 
 

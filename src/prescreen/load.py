@@ -14,6 +14,9 @@ from prescreen.units import seconds, size
 STALE: Final = "stale"
 """The rung of `on_error` that takes an expired cached verdict."""
 
+SLOW: Final = 0.75
+"""Of the deadline: a call that takes longer is slow, unless `Breaker` says otherwise."""
+
 LARGEST_CALL: Final = 32_000
 """Characters of all the texts in one call; OpenAI publishes no limit."""
 

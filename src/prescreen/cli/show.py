@@ -14,6 +14,7 @@ from rich.text import Text as Styled
 
 from prescreen.cli.trial import Trial
 from prescreen.errors import ConfigError
+from prescreen.load import SLOW, Breaker, Cache
 from prescreen.model import Action, Cause, Decision, Item, Mode, Text, Verdict
 from prescreen.rule import SWITCHES, Rule
 from prescreen.screen import Screen
@@ -31,6 +32,13 @@ def configuration(screen: Screen) -> dict[str, Any]:
         "mode": found.mode.value,
         "deadline_seconds": found.deadline,
         "on_error": list(found.on_error),
+        "cache": _cache(found.cache),
+        "quota": {"rpm": found.quota.rpm, "tpm": found.quota.tpm} if found.quota else None,
+        "max_in_flight": found.max_in_flight,
+        "max_batch": found.max_batch,
+        "breaker": _breaker(found.breaker, found.deadline),
+        "max_screenings": found.max_screenings,
+        "telemetry": list(found.telemetry),
         "subject": [each if isinstance(each, str) else repr(each) for each in found.subject],
         "strikes": _strikes(found.strikes),
         "store": type(screen.people.store).__name__ if screen.people.store else None,
@@ -49,6 +57,52 @@ def _strikes(found: Strikes | None) -> dict[str, Any] | None:
     return {"limit": found.limit, "window": spelled(float(found.window)), "suspend": spelled(float(found.suspend))}
 
 
+def _cache(found: Cache | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "ttl": spelled(float(found.ttl)),
+        "stale": spelled(float(found.stale)),
+        "entries": found.entries,
+        "size": int(found.size),
+        "shared": found.shared,
+    }
+
+
+def _breaker(found: Breaker | None, deadline: float) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    slow = SLOW * deadline if found.slow is None else float(found.slow)
+    return {
+        "rate": found.rate,
+        "calls": found.calls,
+        "window_seconds": float(found.window),
+        "slow_seconds": slow,
+        "probe_seconds": float(found.probe),
+    }
+
+
+def _print_traffic(console: Console, found: dict[str, Any]) -> None:
+    """What spares the moderator, and the app when it fails."""
+    cache, quota, breaker = found["cache"], found["quota"], found["breaker"]
+    kept = "none" if cache is None else f"{cache['ttl']}, up to {cache['entries']:,} of them or {_bytes(cache['size'])}"
+    console.print(Styled(f"  verdicts kept: {kept}"))
+    units = {"rpm": "calls", "tpm": "tokens"}
+    most = [f"{number:,} {units[name]}" for name, number in (quota or {}).items() if number is not None]
+    console.print(Styled(f"  quota: {' and '.join(most) + ' a minute' if most else 'none'}"))
+    console.print(Styled(f"  calls: {found['max_in_flight']} at once, of up to {found['max_batch']} texts"))
+    when = "never left alone"
+    if breaker is not None:
+        when = (
+            f"left alone for {breaker['probe_seconds']:g} s when {breaker['rate']:.0%} of at least {breaker['calls']} calls in "
+            f"{breaker['window_seconds']:g} s failed, or took over {breaker['slow_seconds']:g} s"
+        )
+    console.print(Styled(f"  breaker: {when}"))
+    console.print(Styled(f"  screenings at once: {found['max_screenings']:,}"))
+    if found["telemetry"]:
+        console.print(Styled(f"  telemetry: {', '.join(found['telemetry'])}"))
+
+
 def print_configuration(console: Console, screen: Screen, file: str) -> None:
     """The configuration in force, for people."""
     found = configuration(screen)
@@ -56,6 +110,7 @@ def print_configuration(console: Console, screen: Screen, file: str) -> None:
     for name in ("moderator", "mode", "deadline_seconds"):
         console.print(Styled(f"  {name.replace('_seconds', ' (s)')}: {found[name]}"))
     console.print(Styled(f"  on error: {', then '.join(found['on_error'])}"))
+    _print_traffic(console, found)
     if found["subject"]:
         console.print(Styled(f"  subject: {', then '.join(found['subject'])}"))
     if found["strikes"]:

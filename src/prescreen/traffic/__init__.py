@@ -27,8 +27,9 @@ from prescreen.traffic.blocking import BlockingDesk
 from prescreen.traffic.breaker import Circuit
 from prescreen.traffic.bucket import Bucket
 from prescreen.traffic.cache import VerdictCache
-from prescreen.traffic.desk import Desk, Heard, Known, Ticket
+from prescreen.traffic.desk import Desk
 from prescreen.traffic.telling import Teller
+from prescreen.traffic.tickets import Heard, Known, Ticket, spent
 
 _KEEPS_NONE: Final = "no verdict on it is kept"
 _BEFORE: Final = 0.95  # of the time
@@ -244,9 +245,9 @@ class Traffic:
         self._teller.asked(step, ())
         cost = [sum(map(tokens, step.items))]
         while not (taken := await self.take(cost))[0]:
-            if (left := deadline - monotonic()) <= 0:
-                raise late(step)
-            await sleep(min(taken[1], left))
+            if taken[1] > deadline - monotonic():
+                raise spent(taken[1])
+            await sleep(taken[1])
         return unless_failed(await self.ask(step.items, deadline - monotonic(), deadline - step.timeout, known))
 
     def _alone_sync(self, step: Moderate, known: Known) -> Sequence[Verdict]:
@@ -255,9 +256,9 @@ class Traffic:
         self._teller.asked(step, ())
         cost = [sum(map(tokens, step.items))]
         while not (taken := self.take_sync(cost))[0]:
-            if (left := deadline - monotonic()) <= 0:
-                raise late(step)
-            sleep(min(taken[1], left))
+            if taken[1] > deadline - monotonic():
+                raise spent(taken[1])
+            sleep(taken[1])
         return unless_failed(self.ask_sync(step.items, deadline - monotonic(), deadline - step.timeout, known))
 
     def _calling(self, *, is_hurried: bool) -> AbstractContextManager[None]:

@@ -9,7 +9,7 @@ from prescreen.errors import ModeratorError, ModeratorTimeout
 from prescreen.model import Verdict
 from prescreen.steps import Moderate
 from prescreen.threads import limiter
-from prescreen.traffic.desk import Heard, Known
+from prescreen.traffic.tickets import Heard, Known
 
 T = TypeVar("T")
 Keys = Mapping[int, str | None]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from prescreen.errors import ModeratorDown, ModeratorError, raised_at
 from prescreen.loops import bell
 from prescreen.model import Item
-from prescreen.traffic.desk import CUT_SHORT, Desk, Heard, Known, Ticket, Waiter
+from prescreen.traffic.desk import Desk
+from prescreen.traffic.tickets import CUT_SHORT, Heard, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
     import asyncio
@@ -79,7 +80,7 @@ class AwaitingDesk:
             except BaseException:  # no thread to ask a store in, or the event loop ends
                 self._fail(batch)
                 raise
-            if going := self.desk.admit(batch, places):
+            if going := self.desk.admit(batch, places, wait, monotonic()):
                 return going
             await sleep(min(wait, _LONGEST_NAP))
         return []

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from prescreen.errors import ModeratorDown, ModeratorError
 from prescreen.model import Item, Verdict
-from prescreen.traffic.desk import CUT_SHORT, Desk, Heard, Known, Ticket, Waiter
+from prescreen.traffic.desk import Desk
+from prescreen.traffic.tickets import CUT_SHORT, Heard, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
     from prescreen.traffic import Traffic
@@ -80,7 +81,7 @@ class BlockingDesk:
                 places, wait = self._traffic.take_sync([ticket.cost for ticket in batch])
             finally:
                 with self._lock:
-                    going = self.desk.admit(batch, places)
+                    going = self.desk.admit(batch, places, wait, monotonic())
             if going:
                 return going
             bell.wait(min(wait, left))

@@ -14,7 +14,7 @@ from interlock.protocols import CoreEventListener, FailureClassifier
 from interlock.window import WindowType
 
 from prescreen.errors import ModeratorBusy, ModeratorDown, ModeratorRefused, ModeratorTimeout
-from prescreen.load import Breaker
+from prescreen.load import SLOW, Breaker
 from prescreen.model import CircuitChanged, Observer
 
 logger: Final = logging.getLogger("prescreen")
@@ -34,7 +34,7 @@ class Circuit(FailureClassifier, CoreEventListener):
         self._observe = observe
         self._probe = float(options.probe)
         self._opened = -math.inf
-        slow = deadline * 0.75 if options.slow is None else float(options.slow)
+        slow = deadline * SLOW if options.slow is None else float(options.slow)
         config = Config(
             failure_rate_threshold=options.rate,
             slow_call_rate_threshold=options.rate,
@@ -97,4 +97,4 @@ class Circuit(FailureClassifier, CoreEventListener):
 
 
 def _open(left: float | None) -> ModeratorDown:
-    return ModeratorDown("it failed too often and is left alone for now", retry_after=left)
+    return ModeratorDown("it failed or was slow too often, and is left alone for now", retry_after=left)

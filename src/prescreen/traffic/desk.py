@@ -10,86 +10,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
 from prescreen.errors import ModeratorError, ModeratorRefused, ModeratorTimeout
 from prescreen.load import LARGEST_CALL, tokens
 from prescreen.model import Image, Item, Verdict
+from prescreen.traffic.tickets import Heard, Ticket, Waiter, spent
 
 _FEW: Final = 8  # screenings: so many go together even where there are slots for each of them
 _WORTHWHILE: Final = 0.05  # seconds: with less time left nobody starts over
-_FULL: Final = 0.75  # of a screening's time: a call that has less says nothing of the moderator if it ends late
 _LATELY: Final = 5.0  # seconds: how long a call took is known for that long
 _WEIGHT: Final = 0.2  # of the latest call in what one usually takes
 
-CUT_SHORT: Final = "the call was cut short"
 _TOO_LATE: Final = "too little time was left for a call: all that may be out at once were out"
-
-Known = dict[int, Verdict]
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """One item that is to be judged, and all who wait for that."""
-
-    item: Item
-    key: str | None
-    cost: int
-    since: float = 0.0
-    waiters: list[Waiter] = field(default_factory=list)
-    is_out: bool = False
-    is_suspect: bool = False  # was in a call that was refused for something in it
-
-    @property
-    def deadline(self) -> float:
-        """When the last who waits for it goes."""
-        return max(waiter.deadline for waiter in self.waiters)
-
-
-@dataclass(slots=True, eq=False)
-class Waiter:
-    """One screening that waits, from `since` until `deadline`, for the items at the indexes of its tickets.
-
-    `wake` is called when nothing is left to wait for. `known` is filled as verdicts come in; `error` is what went wrong
-    with any of the others.
-    """
-
-    deadline: float
-    wake: Callable[[], None]
-    indexes: dict[Ticket, list[int]] = field(default_factory=dict)
-    known: Known = field(default_factory=dict)
-    error: ModeratorError | None = None
-    since: float = 0.0
-
-    @property
-    def is_done(self) -> bool:
-        """Whether there is nothing left to wait for."""
-        return not self.indexes
-
-    def is_hurried(self, now: float) -> bool:
-        """Whether a call that begins now has much less time than it would have had at once."""
-        return self.deadline - now < _FULL * (self.deadline - self.since)
-
-    def settle(self, ticket: Ticket, verdict: Verdict | None, error: ModeratorError | None) -> None:
-        """Take a verdict, or, with None, what went wrong."""
-        indexes = self.indexes.pop(ticket)
-        if verdict is not None:
-            self.known.update(dict.fromkeys(indexes, verdict))
-        elif self.error is None or isinstance(error, ModeratorRefused):
-            self.error = error  # a refusal is the client's doing, so it comes before an outage
-        if not self.indexes:
-            self.wake()
-
-
-@dataclass(slots=True)
-class Heard:
-    """What came of one call in so many seconds: verdicts by index, and what went wrong with the others."""
-
-    known: Mapping[int, Verdict] = field(default_factory=dict)
-    error: ModeratorError | None = None
-    took: float = 0.0
 
 
 class Desk:
@@ -175,11 +109,21 @@ class Desk:
             ticket.is_out = True
         return batch
 
-    def admit(self, batch: Sequence[Ticket], places: Sequence[int]) -> list[Ticket]:
-        """The tickets at these places, which go; the others are given back, and where none goes, the slot, too."""
+    def admit(self, batch: Sequence[Ticket], places: Sequence[int], wait: float, now: float) -> list[Ticket]:
+        """The tickets at these places, for which there is quota; the others are given back.
+
+        Where none goes, so is the slot, and who has less time than the `wait` until one may go is told at once.
+        """
         going = [batch[place] for place in places]
-        if len(going) < len(batch):
-            self.restore([ticket for ticket in batch if ticket not in going], is_all=not going)
+        if len(going) == len(batch):
+            return going
+        staying = [ticket for ticket in batch if ticket not in going]
+        if not going:
+            hasty = [ticket for ticket in staying if ticket.waiters and ticket.deadline - now < wait]
+            for ticket in hasty:
+                self._answer(ticket, None, spent(wait))
+            staying = [ticket for ticket in staying if ticket not in hasty]
+        self.restore(staying, is_all=not going)
         return going
 
     def restore(self, batch: Sequence[Ticket], *, is_all: bool) -> None:
