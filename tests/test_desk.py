@@ -152,11 +152,21 @@ def test_halves_of_a_refused_call_stay_apart_from_newcomers() -> None:
     desk = Desk(slots=1, most=10)
     Person(desk, *"abcd")
     desk.settle(desk.lead(0), Heard(error=ModeratorRefused("400")), 0, 0)
-    newcomer = Person(desk, "new")
     half = desk.lead(0)
     desk.restore(half, is_all=True)  # there was no quota for it just now
-    assert values(desk.lead(0)) == values(half) == ["a", "b"]
+    newcomer = Person(desk, "new")
+    assert [values(desk.lead(0)) for _ in range(3)] == [["new"], ["a", "b"], ["c", "d"]]  # in turn
     assert newcomer.waiter.indexes
+
+
+def test_who_has_a_culprit_need_not_know_the_others() -> None:
+    desk = Desk(slots=1, most=100)
+    person = Person(desk, *map(str, range(64)))
+    calls = 0
+    while batch := desk.lead(0):
+        calls += 1
+        desk.settle(batch, Heard(error=ModeratorRefused("400")), 9, 0)
+    assert (calls, person.woken, type(person.waiter.error)) == (7, 1, ModeratorRefused)
 
 
 def test_halves_that_nobody_waits_for_are_dropped() -> None:
@@ -215,7 +225,7 @@ def test_a_half_that_was_too_slow_stays_by_itself() -> None:
     desk.settle(desk.lead(0), Heard(error=ModeratorRefused("400")), 9.0, 0)
     desk.settle(desk.lead(0), Heard(error=ModeratorTimeout("slow")), 1.0, 1.0)
     newcomer = Person(desk, "c")
-    assert [values(desk.lead(1.0)) for _ in range(3)] == [["b"], ["a"], ["c"]]
+    assert [values(desk.lead(1.0)) for _ in range(3)] == [["c"], ["b"], ["a"]]
     assert not patient.woken + newcomer.woken
 
 

@@ -71,8 +71,9 @@ def ask(judge: Callable[..., str]) -> Iterator[Asking]:
 
 
 def assert_no_verdict(decision: Decision) -> None:
-    assert decision.cause is Cause.UNAVAILABLE
-    assert str(decision.problem).startswith("BadVerdict")
+    """Held against the text: a text can bring it about, and would else choose who judges it."""
+    assert decision.cause is Cause.REFUSED
+    assert decision.problem == "ModeratorRefused: the judge's answer is no verdict"
 
 
 # What is asked.

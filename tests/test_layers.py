@@ -27,7 +27,7 @@ from prescreen import (
     Text,
     Verdict,
 )
-from prescreen.model import Item
+from prescreen.model import Image, Item
 from prescreen.moderators import AnyOf, Escalate, FirstOf, KeywordModerator
 from prescreen.moderators.call import Known
 from prescreen.moderators.layers import merged
@@ -237,9 +237,18 @@ ERRORS: Final = (
     ModeratorTimeout("late"),
     ModeratorDown("gone"),
     ModeratorBusy("quota"),
-    ModeratorRefused("no"),
     BadVerdict("odd"),
 )
+
+
+async def test_a_text_that_one_refuses_goes_to_no_other_and_an_image_does(check: Check) -> None:
+    first, second = Judge("a", error=ModeratorRefused("no")), Judge("b", "red")
+    screen = Screen(moderator=FirstOf(first, second))
+    decision = await check(screen, QUIET)
+    assert (decision.cause, problem(decision)) == (Cause.REFUSED, "ModeratorRefused: a: no")
+    assert second.asked == []
+    assert (await check(screen, [Image("/0", "https://example.com/a.png")])).cause is Cause.CLEAN
+    assert len(second.asked) == 1
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -264,7 +273,7 @@ async def test_only_what_has_no_verdict_yet_is_asked_about(check: Check) -> None
 
 
 async def test_the_last_ones_error_is_the_layers(check: Check) -> None:
-    members = (Judge("a", error=ModeratorRefused("no")), Judge("b", error=ModeratorBusy("quota", retry_after=3)))
+    members = (Judge("a", error=ModeratorDown("gone")), Judge("b", error=ModeratorBusy("quota", retry_after=3)))
     decision = await check(Screen(moderator=FirstOf(*members)), QUIET)
     assert (problem(decision), decision.retry_after) == ("ModeratorBusy: b: quota", 3)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Final, Protocol
 
-from prescreen.errors import BadVerdict, ConfigError
+from prescreen.errors import ConfigError, ModeratorRefused
 from prescreen.model import Verdict
 from prescreen.moderators import options
 from prescreen.policy import UNSPECIFIED
@@ -79,7 +79,11 @@ class Judge(Protocol):
     def max_tokens(self) -> int: ...
 
     def ask(self, text: str) -> tuple[Messages, Reading]:
-        """The messages that ask about a text, and what makes a verdict of the answer; that one raises BadVerdict."""
+        """The messages that ask about a text, and what makes a verdict of the answer; that one raises ModeratorRefused."""
+
+
+NO_VERDICT: Final = "the judge's answer is no verdict"
+"""A text can bring that about, so it is held against the text: no other rung or member is to judge it instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ class PolicyJudge:
         def read(answer: str) -> Verdict:
             found = verdict.fullmatch(answer.strip())
             if found is None:
-                raise BadVerdict("the judge's answer is no verdict")
+                raise ModeratorRefused(NO_VERDICT)
             # Only names that are configured: others may be the text's words.
             named = {name.strip() for name in (found[2] or "").split(",")}
             return Verdict(found[1] is not None, {name: name in named for name in self.names})
@@ -128,7 +132,7 @@ class LlamaGuard:
         answer = answer.strip()
         found = _UNSAFE.fullmatch(answer)
         if found is None and answer != "safe":
-            raise BadVerdict("the judge's answer is no verdict")
+            raise ModeratorRefused(NO_VERDICT)
         codes = re.findall(r"S\d+", found[1] or "") if found else []
         return Verdict(found is not None, {name: code in codes for code, name in HAZARDS.items()})
 
@@ -147,7 +151,7 @@ class Qwen3Guard:
     def _read(self, answer: str) -> Verdict:
         found = _QWEN.fullmatch(answer.strip())
         if found is None or (found[1] == "Safe" and found[2].strip() != "None"):
-            raise BadVerdict("the judge's answer is no verdict")
+            raise ModeratorRefused(NO_VERDICT)
         is_hit = found[1] in self.flags
         named = {name.strip() for name in found[2].split(",")}
         return Verdict(is_hit, {name: is_hit and name in named for name in QWEN})

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import ClassVar, Final
 
 from prescreen.errors import ConfigError, ModeratorError, ModeratorRefused, ModeratorTimeout
-from prescreen.model import Item, Verdict
+from prescreen.model import Image, Item, Verdict
 from prescreen.moderators import AnyModerator, Bound, bind, build, sound
 from prescreen.moderators.call import Known, moderate, moderate_sync
 from prescreen.policy import UNSPECIFIED
@@ -86,7 +86,7 @@ class Layer(ABC):
 
         opinions = [Opinion(member) for member in self._members]
         try:
-            for asks in self._rounds(opinions, len(items), monotonic() + timeout):
+            for asks in self._rounds(opinions, items, monotonic() + timeout):
                 async with create_task_group() as group:
                     for ask in filter(_is_about_any, asks):
                         group.start_soon(_ask, ask, items)
@@ -99,7 +99,7 @@ class Layer(ABC):
     def moderate_sync(self, items: Sequence[Item], timeout: float, known: Known | None = None) -> Sequence[Verdict]:
         """The same, blocking, one member after another."""
         opinions = [Opinion(member) for member in self._members]
-        for asks in self._rounds(opinions, len(items), monotonic() + timeout):
+        for asks in self._rounds(opinions, items, monotonic() + timeout):
             for ask in filter(_is_about_any, asks):
                 with _asking(ask, items) as (step, heard):
                     heard.update(enumerate(moderate_sync(ask.opinion.member, _timely(step), heard)))
@@ -109,7 +109,7 @@ class Layer(ABC):
         return self._concluded(opinions, standing, len(items))
 
     @abstractmethod
-    def _rounds(self, opinions: Sequence[Opinion], count: int, deadline: float) -> Iterator[Sequence[Ask]]:
+    def _rounds(self, opinions: Sequence[Opinion], items: Sequence[Item], deadline: float) -> Iterator[Sequence[Ask]]:
         """Whom to ask what; each round is over when the next begins."""
 
     @abstractmethod
@@ -143,8 +143,8 @@ class AnyOf(Layer):
     def __init__(self, *members: str | AnyModerator) -> None:
         super().__init__("any", members)
 
-    def _rounds(self, opinions: Sequence[Opinion], count: int, deadline: float) -> Iterator[Sequence[Ask]]:
-        yield [Ask(opinion, range(count), deadline) for opinion in opinions]
+    def _rounds(self, opinions: Sequence[Opinion], items: Sequence[Item], deadline: float) -> Iterator[Sequence[Ask]]:
+        yield [Ask(opinion, range(len(items)), deadline) for opinion in opinions]
 
     def _standing(self, opinions: Sequence[Opinion], count: int) -> Known:
         standing: Known = {}
@@ -158,6 +158,9 @@ class AnyOf(Layer):
 class FirstOf(Layer):
     """The first member is asked; if it fails, the next, about the items that are without a verdict, and so on.
 
+    A text that a member refuses to judge goes to no other: who writes it could choose by that who judges it. An image does,
+    since many moderators take none.
+
     `patience` is the share (above 0, below 1) of the time left that each but the last may take. A failure is logged as a warning.
     """
 
@@ -167,13 +170,15 @@ class FirstOf(Layer):
         super().__init__("first", members)
         self._patience = patience
 
-    def _rounds(self, opinions: Sequence[Opinion], count: int, deadline: float) -> Iterator[Sequence[Ask]]:
-        missing = list(range(count))
+    def _rounds(self, opinions: Sequence[Opinion], items: Sequence[Item], deadline: float) -> Iterator[Sequence[Ask]]:
+        missing = list(range(len(items)))
         for opinion in opinions:
             now = monotonic()
             is_last = opinion is opinions[-1]
             yield [Ask(opinion, missing, deadline if is_last else now + (deadline - now) * self._patience)]
             missing = [index for index in missing if index not in opinion.known]
+            if isinstance(opinion.error, ModeratorRefused):
+                missing = [index for index in missing if isinstance(items[index], Image)]
             if not missing:
                 return
             if opinion.error is not None and not is_last:
@@ -182,9 +187,6 @@ class FirstOf(Layer):
 
     def _standing(self, opinions: Sequence[Opinion], count: int) -> Known:  # noqa: ARG002  # the opinions say it
         return {index: verdict for opinion in opinions for index, verdict in opinion.known.items()}
-
-    def _failed(self, opinions: Sequence[Opinion]) -> Opinion:
-        return [opinion for opinion in opinions if opinion.error is not None][-1]
 
 
 class Escalate(Layer):
@@ -203,9 +205,9 @@ class Escalate(Layer):
         super().__init__("escalate", (first, second))
         self._low, self._high = between
 
-    def _rounds(self, opinions: Sequence[Opinion], count: int, deadline: float) -> Iterator[Sequence[Ask]]:
+    def _rounds(self, opinions: Sequence[Opinion], items: Sequence[Item], deadline: float) -> Iterator[Sequence[Ask]]:
         first, second = opinions
-        yield [Ask(first, range(count), deadline)]
+        yield [Ask(first, range(len(items)), deadline)]
         yield [Ask(second, [index for index in first.known if self._is_unsure(first.known[index])], deadline)]
 
     def _standing(self, opinions: Sequence[Opinion], count: int) -> Known:  # noqa: ARG002  # the opinions say it

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prescreen.errors import BadVerdict, ConfigError, ModeratorRefused
 from prescreen.model import Image, Item, Text, Verdict
 from prescreen.moderators import options
-from prescreen.moderators.judges import Reading, judge_of
+from prescreen.moderators.judges import NO_VERDICT, Reading, judge_of
 from prescreen.moderators.openai import OPENAI
 from prescreen.moderators.service import Call, ServiceModerator, sendable
 from prescreen.moderators.transport import elsewhere
@@ -23,15 +23,15 @@ _OURS: Final = frozenset({"model", "messages", "stream", "n"})
 class _Message(BaseModel):
     model_config = ConfigDict(strict=True)
 
-    content: str
-    refusal: None = None
+    content: str | None = None
+    refusal: str | None = None
 
 
 class _Choice(BaseModel):
     model_config = ConfigDict(strict=True)
 
     message: _Message
-    finish_reason: Literal["stop"]
+    finish_reason: str
 
 
 class _Completion(BaseModel):
@@ -108,7 +108,10 @@ class LLMModerator(ServiceModerator):
         try:
             answer = _Completion.model_validate_json(body)
         except ValidationError as error:
-            raise BadVerdict(f"the answer is not a finished completion ({error.error_count()} faults)") from None
+            raise BadVerdict(f"the answer is no completion ({error.error_count()} faults)") from None
         if len(answer.choices) != 1:
             raise BadVerdict(f"the answer has {len(answer.choices)} choices")
-        return [replace(reading(answer.choices[0].message.content), model=answer.model or self.model)]
+        [choice] = answer.choices
+        if choice.finish_reason != "stop" or choice.message.refusal is not None or choice.message.content is None:
+            raise ModeratorRefused(NO_VERDICT)
+        return [replace(reading(choice.message.content), model=answer.model or self.model)]

@@ -41,6 +41,7 @@ class Desk:
         self._lanes: dict[Waiter, deque[Ticket]] = {}  # one for each screening, served in turn
         self._first: deque[Ticket] = deque()  # given back: they have waited already
         self._halves: deque[list[Ticket]] = deque()  # of a call that was refused for something in it
+        self._is_halves_turn = True
 
     @property
     def may_lead(self) -> bool:
@@ -103,7 +104,10 @@ class Desk:
 
         Who takes it has to give it back: with `settle`, or with `restore` for all of it.
         """
-        batch = self._half() or self._gathered(now)
+        # Halves take turns with the others: who sends many culprits does not keep everybody else waiting.
+        half = self._half() if self._is_halves_turn else []
+        self._is_halves_turn = not half
+        batch = half or self._gathered(now) or self._half()
         self._out += bool(batch)
         for ticket in batch:
             ticket.is_out = True
@@ -153,7 +157,7 @@ class Desk:
             for ticket in open_:
                 ticket.is_out, ticket.is_suspect = False, True
             middle = len(open_) // 2
-            self._halves += [open_[:middle], open_[middle:]]
+            self._halves.extendleft([open_[middle:], open_[:middle]])  # the sooner there is a culprit by itself
         elif isinstance(heard.error, ModeratorTimeout):
             for ticket in open_:
                 self._late(ticket, heard.error, max(deadline, now))
@@ -162,9 +166,14 @@ class Desk:
                 self._answer(ticket, None, heard.error)
 
     def _half(self) -> list[Ticket]:
+        """Of what was refused together, the part whose turn it is; who has a culprit already need not know the others."""
         while self._halves:
-            if live := self._live(self._halves.popleft()):
-                return live
+            live = self._live(self._halves.popleft())
+            refused = [ticket for ticket in live if all(waiter.is_refused for waiter in ticket.waiters)]
+            for ticket in refused:
+                self._answer(ticket, None, ticket.waiters[0].error)
+            if half := [ticket for ticket in live if ticket not in refused]:
+                return half
         return []
 
     def _gathered(self, now: float) -> list[Ticket]:

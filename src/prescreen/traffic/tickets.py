@@ -59,6 +59,11 @@ class Waiter:
         """Whether there is nothing left to wait for."""
         return not self.indexes
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether one of the items was refused, which decides on the screening."""
+        return isinstance(self.error, ModeratorRefused)
+
     def is_hurried(self, now: float) -> bool:
         """Whether a call that begins now has much less time than it would have had at once."""
         return self.deadline - now < _FULL * (self.deadline - self.since)
