@@ -116,7 +116,7 @@ def test_who_leaves_takes_along_what_nobody_else_waits_for() -> None:
 def test_who_leaves_early_is_not_asked_for_even_if_its_text_was_given_back() -> None:
     desk = Desk(slots=1, most=10)
     leaver = Person(desk, "a")
-    desk.restore(desk.lead(0), is_all=True)
+    assert desk.admit(desk.lead(0), (), 0, 0) == []
     desk.leave(leaver.waiter)
     assert desk.lead(0) == []
     Person(desk, "a")
@@ -127,7 +127,7 @@ def test_what_is_given_back_waits_in_front() -> None:
     desk = Desk(slots=1, most=10)
     Person(desk, *"abc")
     batch = desk.lead(0)
-    desk.restore(batch[1:], is_all=False)
+    assert desk.admit(batch, (0,), 0, 0) == batch[:1]
     desk.settle(batch[:1], Heard({0: CLEAN}), 0, 0)
     Person(desk, "d")
     assert values(desk.lead(0)) == ["b", "c", "d"]
@@ -153,7 +153,7 @@ def test_halves_of_a_refused_call_stay_apart_from_newcomers() -> None:
     Person(desk, *"abcd")
     desk.settle(desk.lead(0), Heard(error=ModeratorRefused("400")), 0, 0)
     half = desk.lead(0)
-    desk.restore(half, is_all=True)  # there was no quota for it just now
+    assert desk.admit(half, (), 0, 0) == []  # there was no quota for it just now
     newcomer = Person(desk, "new")
     assert [values(desk.lead(0)) for _ in range(3)] == [["new"], ["a", "b"], ["c", "d"]]  # in turn
     assert newcomer.waiter.indexes
@@ -254,8 +254,22 @@ def test_many_images_of_one_do_not_keep_the_text_of_another_waiting() -> None:
     desk.settle(batch := desk.lead(0), Heard(clean(batch)), 9, 0)
     desk.settle(batch := desk.lead(0), Heard(clean(batch)), 9, 0)
     Person(desk, "text")
-    assert values(desk.lead(0)) == ["https://example.com/1.png"]
     assert values(desk.lead(0)) == ["text"]
+    assert values(desk.lead(0)) == ["https://example.com/1.png"]
+
+
+def test_images_leave_slots_to_texts() -> None:
+    desk = Desk(slots=4, most=10)
+    Person(desk, *(Image("", f"https://example.com/{number}.png") for number in range(9)))
+    batches = [desk.lead(0) for _ in range(2)]
+    assert [len(batch) for batch in batches] == [1, 1]
+    assert not desk.may_lead
+    Person(desk, "text")
+    assert desk.may_lead
+    assert values(desk.lead(0)) == ["text"]
+    desk.settle(batches[0], Heard(clean(batches[0])), 9, 0)
+    assert desk.may_lead
+    assert len(desk.lead(0)) == 1
 
 
 def test_an_image_goes_alone_and_texts_do_not_wait_for_it() -> None:

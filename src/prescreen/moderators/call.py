@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
@@ -14,6 +15,7 @@ from prescreen.moderators import Bound, translated, verified
 from prescreen.steps import Moderate
 from prescreen.threads import limiter
 
+_LATE: Final = 0.02  # seconds, in which an event loop in another thread ends by itself
 _THREADS: Final = 40  # for `def` moderators, per event loop; apart from the framework's own
 
 
@@ -72,13 +74,30 @@ def _run(moderator: Bound, step: Moderate, known: Known) -> Sequence[Verdict]:
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("threading"):
         # In greenlets, of which a second one would find the event loop of the first in its thread: a real thread for each.
-        pool = sys.modules["gevent"].get_hub().threadpool
-        return cast("Sequence[Verdict]", pool.apply(anyio.run, (moderate, moderator, step, known)))
+        return _in_native_thread(moderator, step, known)
     try:
         anyio.lowlevel.current_token()
     except RuntimeError:
         return anyio.run(moderate, moderator, step, known)
     raise BlockingInLoop("an async moderator cannot be called from blocking code inside an event loop; await instead")
+
+
+def _in_native_thread(moderator: Bound, step: Moderate, known: Known) -> Sequence[Verdict]:
+    import anyio
+
+    gevent, end = sys.modules["gevent"], time.monotonic() + step.timeout
+
+    def run() -> Sequence[Verdict]:
+        left = replace(
+            step, timeout=max(end - time.monotonic(), 0)
+        )  # gevent has a few threads, for which others wait, too
+        return anyio.run(moderate, moderator, left, known)
+
+    try:
+        return cast("Sequence[Verdict]", gevent.get_hub().threadpool.spawn(run).get(timeout=step.timeout + _LATE))
+    except gevent.Timeout:
+        late = ModeratorTimeout(f"no verdict within {step.timeout:.3g} s")
+        raise translated(late, step.items, known) from None
 
 
 async def _call(moderator: Bound, step: Moderate, known: Known) -> object:

@@ -21,7 +21,7 @@ from prescreen.model import Item, Observer, Verdict
 from prescreen.moderators import Bound, translated
 from prescreen.moderators.call import moderate, moderate_sync
 from prescreen.steps import Moderate
-from prescreen.traffic.answers import Keys, every, in_thread, late, still_open, unless_failed
+from prescreen.traffic.answers import Keys, every, in_thread, is_link, late, still_open, unless_failed
 from prescreen.traffic.awaiting import AwaitingDesk
 from prescreen.traffic.blocking import BlockingDesk
 from prescreen.traffic.breaker import Circuit
@@ -165,9 +165,10 @@ class Traffic:
         """
         started = monotonic()
         try:
-            with self._calling(is_hurried=is_hurried), self._teller.calling(items, since):
+            with self._calling(items, is_hurried=is_hurried), self._teller.calling(items, since):
                 verdicts = await moderate(self.bound, Moderate(items, max(timeout, 0)), known)
-            return self._heard(Heard(dict(enumerate(verdicts)), took=monotonic() - started))
+            took = None if any(map(is_link, items)) else monotonic() - started
+            return self._heard(Heard(dict(enumerate(verdicts)), took=took))
         except ModeratorError as error:
             return self._heard(Heard(error.known, error))
 
@@ -183,9 +184,10 @@ class Traffic:
         """The same, blocking."""
         started = monotonic()
         try:
-            with self._calling(is_hurried=is_hurried), self._teller.calling(items, since):
+            with self._calling(items, is_hurried=is_hurried), self._teller.calling(items, since):
                 verdicts = moderate_sync(self.bound, Moderate(items, max(timeout, 0)), known)
-            return self._heard(Heard(dict(enumerate(verdicts)), took=monotonic() - started))
+            took = None if any(map(is_link, items)) else monotonic() - started
+            return self._heard(Heard(dict(enumerate(verdicts)), took=took))
         except ModeratorError as error:
             return self._heard(Heard(error.known, error))
 
@@ -261,9 +263,11 @@ class Traffic:
             sleep(taken[1])
         return unless_failed(self.ask_sync(step.items, deadline - monotonic(), deadline - step.timeout, known))
 
-    def _calling(self, *, is_hurried: bool) -> AbstractContextManager[None]:
+    def _calling(self, items: Sequence[Item], *, is_hurried: bool) -> AbstractContextManager[None]:
         """One call, behind the circuit breaker, which may be open by the time that it is made."""
-        return self.circuit.calling(is_hurried=is_hurried) if self.circuit else nullcontext()
+        if self.circuit is None:
+            return nullcontext()
+        return self.circuit.fetching() if any(map(is_link, items)) else self.circuit.calling(is_hurried=is_hurried)
 
     def _heard(self, heard: Heard) -> Heard:
         self._bucket.heard(heard.error)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from prescreen.errors import ModeratorError, ModeratorTimeout
-from prescreen.model import Verdict
+from prescreen.model import Image, Item, Verdict
 from prescreen.steps import Moderate
 from prescreen.threads import limiter
 from prescreen.traffic.tickets import Heard, Known
@@ -20,6 +20,11 @@ _THREADS: Final = 40  # per event loop, for a shared store
 def still_open(keys: Keys, known: Known) -> dict[int, str | None]:
     """The keys of the items, by their index, that are without a verdict."""
     return {index: key for index, key in keys.items() if index not in known}
+
+
+def is_link(item: Item) -> bool:
+    """Whether it is behind a link: what is there, and how long it takes to come, is up to others."""
+    return isinstance(item, Image) and item.url[:5].lower() != "data:"
 
 
 def late(step: Moderate) -> ModeratorTimeout:

@@ -105,6 +105,7 @@ class AwaitingDesk:
 
     def _fail(self, batch: list[Ticket]) -> None:
         self.desk.settle(batch, Heard(error=ModeratorDown(CUT_SHORT)), 0.0, monotonic())
+        self._pump()
 
 
 _deadline: Final = attrgetter("deadline")

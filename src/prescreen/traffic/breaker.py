@@ -6,14 +6,14 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from interlock import CircuitBreaker, CircuitOpenError, Config, State
 from interlock.protocols import CoreEventListener, FailureClassifier
 from interlock.window import WindowType
 
-from prescreen.errors import ModeratorBusy, ModeratorDown, ModeratorRefused, ModeratorTimeout
+from prescreen.errors import ModeratorBusy, ModeratorDown, ModeratorError, ModeratorRefused, ModeratorTimeout
 from prescreen.load import SLOW, Breaker
 from prescreen.model import CircuitChanged, Observer
 
@@ -78,6 +78,19 @@ class Circuit(FailureClassifier, CoreEventListener):
                     raise
         except _Hurried as error:
             raise error.anew(error.known) from None
+
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """The same for a call about what is behind a link, whose host decides how long it takes: only other failures count."""
+        self.refuse_if_open()
+        try:
+            yield
+        except ModeratorTimeout:
+            raise
+        except ModeratorError:
+            with suppress(ModeratorError, CircuitOpenError), self._breaker:
+                raise
+            raise
 
     def is_failure(self, *, result: object, exception: Exception | None) -> bool:  # noqa: ARG002  # the library's names
         """For the library: whether this says that the moderator is not well."""

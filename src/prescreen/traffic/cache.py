@@ -13,10 +13,11 @@ from typing import Final
 
 from prescreen.errors import StoreError
 from prescreen.load import Cache
-from prescreen.model import Image, Item, Text, Verdict
+from prescreen.model import Item, Text, Verdict
 from prescreen.moderators import sound
 from prescreen.stores import LARGEST_VALUE, LONGEST_TTL, Store
 from prescreen.stores.memory import MemoryStore
+from prescreen.traffic.answers import is_link
 
 logger: Final = logging.getLogger("prescreen")
 
@@ -25,6 +26,7 @@ Known = dict[int, Verdict]
 _PREFIX: Final = "verdict:"
 _DIGEST: Final = 20  # bytes: no two texts of the world share one by chance
 _REMEMBERED: Final = 512  # verdicts, ready for use
+_AHEAD: Final = 60.0  # seconds: so far may another machine's clock be
 _QUIET: Final = 5.0  # seconds in which a shared store that failed is left alone
 
 
@@ -54,7 +56,7 @@ class VerdictCache:
 
     def key(self, item: Item) -> str | None:
         """The key of an item; None for what may be another thing tomorrow: what is behind a link."""
-        if isinstance(item, Image) and item.url[:5].lower() != "data:":
+        if is_link(item):
             return None
         kind, value = ("t", item.value) if isinstance(item, Text) else ("i", item.url)
         digest = self._digest.copy()
@@ -101,9 +103,10 @@ class VerdictCache:
         wanted = [(index, key) for index, key in keys.items() if key is not None]
         if not wanted:
             return
-        oldest = time.time() - (self._kept_for if is_stale else self._ttl)
+        now = time.time()
+        oldest = now - (self._kept_for if is_stale else self._ttl)
         for (index, _), data in zip(wanted, store.get([key for _, key in wanted]), strict=True):
-            if data is not None and (kept := _unpacked(data)) is not None and kept[0] >= oldest:
+            if data is not None and (kept := _unpacked(data)) is not None and oldest <= kept[0] <= now + _AHEAD:
                 yield index, kept[1], data
 
     def _keep(self, store: Store, verdicts: Mapping[str, Verdict]) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
+from functools import partial
 from typing import Final
 
 from prescreen.errors import ModeratorError, ModeratorRefused, ModeratorTimeout
-from prescreen.load import LARGEST_CALL, tokens
-from prescreen.model import Image, Item, Verdict
+from prescreen.load import tokens
+from prescreen.model import Item, Verdict
+from prescreen.traffic.lanes import Lanes
 from prescreen.traffic.tickets import Heard, Ticket, Waiter, spent
 
 _FEW: Final = 8  # screenings: so many go together even where there are slots for each of them
@@ -34,25 +35,25 @@ class Desk:
 
     def __init__(self, slots: int, most: int, is_probing: Callable[[], bool] = lambda: False) -> None:
         self._slots, self._most, self._is_probing = slots, most, is_probing
-        self._out = 0
+        self._out = self._images_out = 0
         self._waiting = 0  # screenings, queued or out
         self._usual, self._usual_until = 0.0, 0.0  # seconds a call takes, as long as that is news
         self._open: dict[str, Ticket] = {}  # by key, queued or out: where identical texts meet
-        self._lanes: dict[Waiter, deque[Ticket]] = {}  # one for each screening, served in turn
-        self._first: deque[Ticket] = deque()  # given back: they have waited already
+        self._texts, self._images = Lanes(most), Lanes(1)  # services take one image in a call
         self._halves: deque[list[Ticket]] = deque()  # of a call that was refused for something in it
-        self._is_halves_turn = True
+        # In turn: neither many culprits nor many images keep everybody else waiting.
+        self._sources = deque([self._half, self._some_texts, self._an_image])
 
     @property
     def may_lead(self) -> bool:
         """Whether there is a slot, and something for it."""
         slots = 1 if self._is_probing() else self._slots
-        return self._out < slots and bool(self._first or self._halves or self._lanes)
+        return self._out < slots and (bool(self._halves or self._texts) or self._may_lead_image)
 
     @property
     def queued(self) -> int:
         """How many items wait for a slot."""
-        return len(self._first) + sum(map(len, self._halves)) + sum(map(len, self._lanes.values()))
+        return len(self._texts) + len(self._images) + sum(map(len, self._halves))
 
     def joinable(self, keys: Mapping[int, str | None]) -> list[int]:
         """The indexes of the items that would not need a place of their own in a call."""
@@ -66,23 +67,21 @@ class Desk:
 
     def join(self, waiter: Waiter, items: Mapping[int, Item], keys: Mapping[int, str | None]) -> None:
         """Wait for verdicts on the items, by their index; None for a key: it is not to be shared with anyone."""
-        texts: deque[Ticket] = deque()
-        images: list[Ticket] = []  # behind the texts, which go together
+        new: list[Ticket] = []
         for index, item in items.items():
             key = keys[index]
             ticket = self._open.get(key) if key is not None else None
             if ticket is None:
                 ticket = Ticket(item, key, tokens(item), waiter.since)
-                (images if isinstance(item, Image) else texts).append(ticket)
+                new.append(ticket)
                 if key is not None:
                     self._open[key] = ticket
             if ticket not in waiter.indexes:
                 ticket.waiters.append(waiter)
             waiter.indexes.setdefault(ticket, []).append(index)
-        texts.extend(images)
         self._waiting += 1
-        if texts:
-            self._lanes[waiter] = texts
+        self._texts.join(waiter, [ticket for ticket in new if not ticket.is_image])
+        self._images.join(waiter, [ticket for ticket in new if ticket.is_image])
 
     def leave(self, waiter: Waiter) -> None:
         """Wait no longer. What nobody else waits for is not asked any more; a call that is out goes on.
@@ -95,23 +94,20 @@ class Desk:
                 self._forget(ticket)
         self._waiting -= 1
         waiter.indexes.clear()
-        lane = self._lanes.pop(waiter, None)
-        if lane and (live := self._live(lane)):
-            self._first.extend(live)
+        self._texts.leave(waiter)
+        self._images.leave(waiter)
 
     def lead(self, now: float) -> list[Ticket]:
         """Take a slot, and what goes into its call; [] where there is nothing, and then no slot is taken.
 
         Who takes it has to give it back: with `settle`, or with `restore` for all of it.
         """
-        # Halves take turns with the others: who sends many culprits does not keep everybody else waiting.
-        half = self._half() if self._is_halves_turn else []
-        self._is_halves_turn = not half
-        batch = half or self._gathered(now) or self._half()
-        self._out += bool(batch)
-        for ticket in batch:
-            ticket.is_out = True
-        return batch
+        for source in self._sources:
+            if batch := source(now):
+                self._sources.remove(source)
+                self._sources.append(source)
+                return self._taken(batch)
+        return []
 
     def admit(self, batch: Sequence[Ticket], places: Sequence[int], wait: float, now: float) -> list[Ticket]:
         """The tickets at these places, for which there is quota; the others are given back.
@@ -127,18 +123,18 @@ class Desk:
             for ticket in hasty:
                 self._answer(ticket, None, spent(wait))
             staying = [ticket for ticket in staying if ticket not in hasty]
-        self.restore(staying, is_all=not going)
+            self._free(batch)
+        self.restore(staying)
         return going
 
-    def restore(self, batch: Sequence[Ticket], *, is_all: bool) -> None:
-        """Give back what does not go into the call after all; with `is_all` the slot, too."""
+    def restore(self, batch: Sequence[Ticket]) -> None:
+        """Give back what does not go into the call after all."""
         for ticket in batch:
             ticket.is_out = False
         if any(ticket.is_suspect for ticket in batch):
             self._halves.appendleft(list(batch))  # in no other company than before
-        else:
-            self._first.extendleft(reversed(batch))
-        self._out -= is_all
+        elif batch:
+            self._lanes_of(batch[0]).first.extendleft(reversed(batch))
 
     def settle(self, batch: Sequence[Ticket], heard: Heard, deadline: float, now: float) -> None:
         """The call, which had until `deadline`, is over. A slot is free.
@@ -146,8 +142,8 @@ class Desk:
         What was refused together is asked once more in two halves, so that only the culprit fails. Who has time left
         when a call was too slow that had less, because it left before or was made in somebody else's time, waits for another.
         """
-        self._out -= 1
-        if heard.error is None:
+        self._free(batch)
+        if heard.error is None and heard.took is not None:
             last = self._usual if now < self._usual_until else heard.took
             self._usual, self._usual_until = last + _WEIGHT * (heard.took - last), now + _LATELY
         open_ = [ticket for index, ticket in enumerate(batch) if index not in heard.known]
@@ -165,7 +161,23 @@ class Desk:
             for ticket in open_:
                 self._answer(ticket, None, heard.error)
 
-    def _half(self) -> list[Ticket]:
+    @property
+    def _may_lead_image(self) -> bool:
+        """Whether an image may go: how long one takes that is behind a link is up to its host, so they leave slots to the texts."""
+        return bool(self._images) and self._images_out < max(self._slots // 2, 1)
+
+    def _taken(self, batch: list[Ticket]) -> list[Ticket]:
+        self._out += 1
+        self._images_out += batch[0].is_image
+        for ticket in batch:
+            ticket.is_out = True
+        return batch
+
+    def _free(self, batch: Sequence[Ticket]) -> None:
+        self._out -= 1
+        self._images_out -= batch[0].is_image
+
+    def _half(self, now: float) -> list[Ticket]:  # noqa: ARG002  # as the other sources
         """Of what was refused together, the part whose turn it is; who has a culprit already need not know the others."""
         while self._halves:
             live = self._live(self._halves.popleft())
@@ -176,32 +188,16 @@ class Desk:
                 return half
         return []
 
-    def _gathered(self, now: float) -> list[Ticket]:
-        """One item of each screening in turn, so that one with many does not keep one with few waiting.
+    def _some_texts(self, now: float) -> list[Ticket]:
+        return self._texts.gathered(max(_FEW, -(-self._waiting // self._slots)), partial(self._next, now))
 
-        An image goes alone: services take one in a call. It keeps its place in its lane, and its lane the turn.
-        """
-        share = max(_FEW, -(-self._waiting // self._slots))
-        served = [(waiter, len(lane)) for waiter, lane in islice(self._lanes.items(), share)]
-        turns = deque([self._first, *(self._lanes[waiter] for waiter, _ in served)])
-        batch: list[Ticket] = []
-        size = 0
-        while turns and len(batch) < self._most:
-            lane = turns[0]
-            ticket = self._next(lane, now)
-            if ticket is None or (batch and isinstance(ticket.item, Image)):
-                turns.popleft()
-                continue
-            size += LARGEST_CALL if isinstance(ticket.item, Image) else len(ticket.item.value)
-            if batch and size > LARGEST_CALL:
-                break
-            batch.append(lane.popleft())
-            if lane is not self._first:
-                turns.rotate(-1)
-        self._go_on(served)
-        return batch
+    def _an_image(self, now: float) -> list[Ticket]:
+        return self._images.gathered(1, partial(self._next, now)) if self._may_lead_image else []
 
-    def _next(self, lane: deque[Ticket], now: float) -> Ticket | None:
+    def _lanes_of(self, ticket: Ticket) -> Lanes:
+        return self._images if ticket.is_image else self._texts
+
+    def _next(self, now: float, lane: deque[Ticket]) -> Ticket | None:
         """The first of the lane that is worth a call. For the others it is over: nobody waits, or nobody has the time.
 
         A call that has to be cut short would help nobody, and take the place of one that does.
@@ -215,12 +211,6 @@ class Desk:
             else:
                 return ticket
         return None
-
-    def _go_on(self, served: Iterable[tuple[Waiter, int]]) -> None:
-        """Those of which something was taken, since their lane had that many, stand behind the others, if they wait for more."""
-        for waiter, count in served:
-            if len(self._lanes[waiter]) < count and (lane := self._lanes.pop(waiter)):
-                self._lanes[waiter] = lane
 
     def _live(self, tickets: Iterable[Ticket]) -> list[Ticket]:
         """Those that somebody waits for; the others are forgotten."""
@@ -244,7 +234,7 @@ class Desk:
         if ticket.is_suspect:
             self._halves.append([ticket])
         else:
-            self._first.append(ticket)
+            self._lanes_of(ticket).first.append(ticket)
         return None
 
     def _answer(self, ticket: Ticket, verdict: Verdict | None, error: ModeratorError | None) -> None:

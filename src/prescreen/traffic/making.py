@@ -98,7 +98,9 @@ def _shared(settings: Settings) -> Store | None:
     """The store for what all processes have together, if it is one that many machines reach."""
     from prescreen.stores.redis import SCHEMES, RedisStore
 
-    if isinstance(settings.store, RedisStore):
+    if type(settings.store) is RedisStore:
+        return settings.store.hastier(_STORE_SECONDS)
+    if isinstance(settings.store, RedisStore):  # of the user's own kind
         return settings.store
     if isinstance(settings.store, str) and settings.store.partition(":")[0] in SCHEMES:
         return RedisStore(settings.store, _STORE_SECONDS)

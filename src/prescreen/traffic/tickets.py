@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from prescreen.errors import ModeratorBusy, ModeratorError, ModeratorRefused
-from prescreen.model import Item, Verdict
+from prescreen.model import Image, Item, Verdict
 
 _FULL: Final = 0.75  # of a screening's time: a call that has less says nothing of the moderator if it ends late
 
@@ -32,6 +32,11 @@ class Ticket:
     waiters: list[Waiter] = field(default_factory=list)
     is_out: bool = False
     is_suspect: bool = False  # was in a call that was refused for something in it
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is no text."""
+        return isinstance(self.item, Image)
 
     @property
     def deadline(self) -> float:
@@ -81,8 +86,11 @@ class Waiter:
 
 @dataclass(slots=True)
 class Heard:
-    """What came of one call in so many seconds: verdicts by index, and what went wrong with the others."""
+    """What came of one call: verdicts by index, and what went wrong with the others.
+
+    `took` is its length in seconds, None where that says nothing of the next one.
+    """
 
     known: Mapping[int, Verdict] = field(default_factory=dict)
     error: ModeratorError | None = None
-    took: float = 0.0
+    took: float | None = None
