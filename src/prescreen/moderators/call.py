@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
-from prescreen.errors import BlockingInLoop, ModeratorBusy, ModeratorTimeout
+from prescreen.errors import BlockingInLoop, ModeratorBusy, ModeratorError, ModeratorTimeout
 from prescreen.model import Verdict
 from prescreen.moderators import Bound, translated, verified
 from prescreen.steps import Moderate
@@ -87,17 +87,22 @@ def _in_native_thread(moderator: Bound, step: Moderate, known: Known) -> Sequenc
 
     gevent, end = sys.modules["gevent"], time.monotonic() + step.timeout
 
-    def run() -> Sequence[Verdict]:
-        left = replace(
-            step, timeout=max(end - time.monotonic(), 0)
-        )  # gevent has a few threads, for which others wait, too
-        return anyio.run(moderate, moderator, left, known)
+    def run() -> Sequence[Verdict] | ModeratorError:
+        # gevent has a few threads, for which others wait, too; and it would print what is raised here.
+        left = replace(step, timeout=max(end - time.monotonic(), 0))
+        try:
+            return anyio.run(moderate, moderator, left, known)
+        except ModeratorError as error:
+            return error
 
     try:
-        return cast("Sequence[Verdict]", gevent.get_hub().threadpool.spawn(run).get(timeout=step.timeout + _LATE))
+        answer = gevent.get_hub().threadpool.spawn(run).get(timeout=step.timeout + _LATE)
     except gevent.Timeout:
         late = ModeratorTimeout(f"no verdict within {step.timeout:.3g} s")
         raise translated(late, step.items, known) from None
+    if isinstance(answer, ModeratorError):
+        raise answer
+    return cast("Sequence[Verdict]", answer)
 
 
 async def _call(moderator: Bound, step: Moderate, known: Known) -> object:

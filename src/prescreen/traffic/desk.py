@@ -178,13 +178,9 @@ class Desk:
         self._images_out -= batch[0].is_image
 
     def _half(self, now: float) -> list[Ticket]:  # noqa: ARG002  # as the other sources
-        """Of what was refused together, the part whose turn it is; who has a culprit already need not know the others."""
+        """Of what was refused together, the part whose turn it is."""
         while self._halves:
-            live = self._live(self._halves.popleft())
-            refused = [ticket for ticket in live if all(waiter.is_refused for waiter in ticket.waiters)]
-            for ticket in refused:
-                self._answer(ticket, None, ticket.waiters[0].error)
-            if half := [ticket for ticket in live if ticket not in refused]:
+            if half := self._live(self._halves.popleft()):
                 return half
         return []
 

@@ -61,13 +61,8 @@ class Waiter:
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing left to wait for."""
-        return not self.indexes
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether one of the items was refused, which decides on the screening."""
-        return isinstance(self.error, ModeratorRefused)
+        """Whether there is nothing left to wait for. One refusal decides, so that who sends many costs no call for each."""
+        return not self.indexes or isinstance(self.error, ModeratorRefused)
 
     def is_hurried(self, now: float) -> bool:
         """Whether a call that begins now has much less time than it would have had at once."""
@@ -80,7 +75,7 @@ class Waiter:
             self.known.update(dict.fromkeys(indexes, verdict))
         elif self.error is None or isinstance(error, ModeratorRefused):
             self.error = error  # a refusal is the client's doing, so it comes before an outage
-        if not self.indexes:
+        if self.is_done:
             self.wake()
 
 
