@@ -61,8 +61,8 @@ class Waiter:
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing left to wait for. One refusal decides, so that who sends many costs no call for each."""
-        return not self.indexes or isinstance(self.error, ModeratorRefused)
+        """Whether there is nothing left to wait for. After a refusal there may be: what is flagged is to be told."""
+        return not self.indexes
 
     def is_hurried(self, now: float) -> bool:
         """Whether a call that begins now has much less time than it would have had at once."""
