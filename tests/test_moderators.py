@@ -220,6 +220,21 @@ async def test_an_outage_beside_a_refused_image_does_not_let_it_pass(
 # Answers that are none.
 
 
+UNSAID: Final = {
+    "a line more",
+    "a refusal",
+    "a word more",
+    "both words",
+    "cut short",
+    "filtered",
+    "no content",
+    "nothing",
+    "prose",
+    "thinking aloud",
+}
+"""Answers of a language model that a text can bring about: they are held against it, and nobody else judges it instead."""
+
+
 @every_remote
 async def test_an_odd_answer_never_counts_as_clean(
     check: Check, screen: Screen, case: Case, service: FakeService
@@ -228,7 +243,7 @@ async def test_an_odd_answer_never_counts_as_clean(
     for step in (*GARBAGE, *case.odd):
         service.script(step)
         told[step] = error_of(await check(screen, QUIET))
-    assert told == dict.fromkeys((*GARBAGE, *case.odd), "BadVerdict")
+    assert told == {step: "ModeratorRefused" if step in UNSAID else "BadVerdict" for step in (*GARBAGE, *case.odd)}
 
 
 @every_remote
