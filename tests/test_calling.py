@@ -567,7 +567,7 @@ async def test_the_deadline_holds_for_a_def_moderator_that_never_ends(gate: thre
     assert time.monotonic() - started < 1.2
     assert not gate.is_set()
     assert decision.cause is Cause.UNAVAILABLE
-    assert decision.problem == "ModeratorTimeout: no verdict within 0.2 s"
+    assert str(decision.problem).startswith("ModeratorTimeout: no verdict within 0.")
 
 
 async def test_the_deadline_holds_for_an_async_moderator(check: Check) -> None:

@@ -603,6 +603,13 @@ async def test_retry_after_is_honoured(check: Check, service: Service) -> None:
     assert time.monotonic() - started > 0.2
 
 
+async def test_who_has_the_time_waits_for_the_end_of_a_pause(check: Check, service: Service) -> None:
+    service.identity = None
+    screen = Screen(moderator=service, deadline=PATIENT)
+    screen.traffic[None]._bucket._paused_until = time.monotonic() + 0.1
+    assert (await check(screen, "text")).cause is Cause.CLEAN
+
+
 async def test_nobody_waits_for_what_cannot_come_in_time(check: Check, service: Service) -> None:
     screen = Screen(moderator=service, deadline=20, on_error="flag")
     service.errors = [ModeratorBusy("429", retry_after=50)]
@@ -1088,6 +1095,11 @@ screen = Screen(moderator=Awaiting(), deadline=30)
 jobs = [gevent.spawn(screen.check_sync, text) for text in ["a", "b", "seven violet lanterns", "c"]]
 gevent.joinall(jobs, timeout=60)
 print([job.value.cause.value for job in jobs])
+class Broken:
+    async def moderate(self, items):
+        raise RuntimeError("broken")
+
+print(Screen(moderator=Broken()).check_sync("text").cause.value)
 screen = Screen(moderator=Awaiting(), deadline=0.15, breaker=False)  # ten at once have the time, and no others
 jobs = [gevent.spawn(screen.check_sync, str(number)) for number in range(60)]
 started = time.monotonic()
@@ -1100,7 +1112,7 @@ print(time.monotonic() - started < 5, sorted({job.value.cause.value for job in j
 def test_greenlets_may_wait_for_a_moderator_that_awaits() -> None:
     command = [sys.executable, "-c", AWAITING_GREENLETS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    said = ["['clean', 'clean', 'flagged', 'clean']", "True ['clean', 'unavailable']"]
+    said = ["['clean', 'clean', 'flagged', 'clean']", "unavailable", "True ['clean', 'unavailable']"]
     assert (done.stdout.splitlines(), done.returncode) == (said, 0), done.stderr
 
 
