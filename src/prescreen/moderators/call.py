@@ -6,6 +6,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
@@ -95,11 +96,12 @@ def _in_native_thread(moderator: Bound, step: Moderate, known: Known) -> Sequenc
         except ModeratorError as error:
             return error
 
-    try:
+    answer: object = None
+    with suppress(gevent.Timeout):
         answer = gevent.get_hub().threadpool.spawn(run).get(timeout=step.timeout + _LATE)
-    except gevent.Timeout:
+    if answer is None:
         late = ModeratorTimeout(f"no verdict within {step.timeout:.3g} s")
-        raise translated(late, step.items, known) from None
+        raise translated(late, step.items, known)
     if isinstance(answer, ModeratorError):
         raise answer
     return cast("Sequence[Verdict]", answer)
