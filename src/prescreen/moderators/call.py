@@ -96,14 +96,11 @@ def _in_native_thread(moderator: Bound, step: Moderate, known: Known) -> Sequenc
         except ModeratorError as error:
             return error
 
-    answer: object = None
+    answer: object = ModeratorTimeout(f"no verdict within {step.timeout:.3g} s")
     with suppress(gevent.Timeout):
         answer = gevent.get_hub().threadpool.spawn(run).get(timeout=step.timeout + _LATE)
-    if answer is None:
-        late = ModeratorTimeout(f"no verdict within {step.timeout:.3g} s")
-        raise translated(late, step.items, known)
     if isinstance(answer, ModeratorError):
-        raise answer
+        raise translated(answer, step.items, known)
     return cast("Sequence[Verdict]", answer)
 
 
