@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Unpack
 
 from anyio import move_on_after
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from prescreen.current import SCREENED_KEY, Passage, is_left_over, mark, passing, told, unscreened
 from prescreen.deadline import Late, within
-from prescreen.drive import drive
+from prescreen.drive import Perform, drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
+from prescreen.loops import pause
 from prescreen.match import announces_body, choose
-from prescreen.model import Decision, Head, Mode
+from prescreen.model import Decision, Head, Mode, framing_of
 from prescreen.overlap import Overlap
 from prescreen.routes import announce
 from prescreen.rule import Rule
@@ -37,6 +38,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 logger: Final = logging.getLogger("prescreen")
 
 _SEQUENCES: Final = (list, tuple)
+_PAIR: Final = frozenset({tuple})
+_BYTES: Final = frozenset({bytes})
 _DRAIN_BYTES: Final = 4 << 20
 _DRAIN_SECONDS: Final = 5.0
 
@@ -84,9 +87,7 @@ class ModerationMiddleware:
         return await self._screen(rules, scope, receive, send)
 
     async def _screen(self, on_path: tuple[Rule, ...], scope: Scope, receive: Receive, send: Send) -> None:
-        if not _is_rereadable(headers := scope.get("headers", ())):
-            headers = scope["headers"] = [tuple(pair) for pair in headers]  # else it would be empty for the app
-        headers = [(bytes(name), bytes(value)) for name, value in headers]
+        headers = _headers(scope)
         head = _head(scope, headers)
         rules = choose(on_path, head)
         if not rules or is_screened(scope.get(SCREENED_KEY), self.screen, rules, head, receive):
@@ -95,7 +96,7 @@ class ModerationMiddleware:
             return await self._handshake(rules, head, scope, receive, send)
         # What is decided on is what goes downstream; a server may add trailers to its own list.
         scope["headers"] = headers
-        incoming = _Incoming(receive, head)
+        incoming = _Incoming(receive, head, self.screen.perform)
         try:
             await self._screen_body(rules, incoming, scope, send)
         except ClientGone:
@@ -104,15 +105,15 @@ class ModerationMiddleware:
                 await self.app(scope, *incoming.handed_on(send))
 
     async def _screen_body(self, rules: tuple[Rule, ...], incoming: _Incoming, scope: Scope, send: Send) -> None:
-        flow, perform = self.screen.request_flow(rules, incoming.head), partial(self._perform, incoming)
-        reject = partial(self._reject, scope, incoming, send)
+        flow, perform = self.screen.request_flow(rules, incoming.head), incoming.perform
         if self.screen.overlaps(rules):
+            reject = partial(self._reject, scope, incoming, send)
             passage = Passage(self.screen.subject_of(incoming.head))
             app = partial(self._hand_on, rules, passage, incoming, scope)
             return await Overlap(passage, send).run(flow, perform, app, reject)
         decision = await drive(flow, perform)
         if decision.is_rejected:
-            return await reject(decision)
+            return await self._reject(scope, incoming, send, decision)
         return await self._hand_on(rules, Passage(decision.subject, decision), incoming, scope, send)
 
     async def _hand_on(
@@ -142,9 +143,6 @@ class ModerationMiddleware:
             return await send({"type": "websocket.close", "code": 1008})
         return await self._answer(decision, head, send, "websocket.http.response", [])
 
-    def _perform(self, incoming: _Incoming, step: Step) -> Awaitable[Answer]:
-        return incoming.read(step) if isinstance(step, ReadBody) else self.screen.perform(step)
-
     async def _reject(self, scope: Scope, incoming: _Incoming, send: Send, decision: Decision) -> None:
         head = incoming.head
         # A client that waits for "100 Continue" has sent nothing yet: refuse it without an upload.
@@ -165,14 +163,20 @@ class ModerationMiddleware:
 class _Incoming:
     """A request's body: read by us once, handed on to the app once, then left to the server."""
 
-    def __init__(self, receive: Receive, head: Head) -> None:
+    __slots__ = ("_body", "_declared", "_is_gone", "_pending", "_perform", "_receive", "head", "is_complete")
+
+    def __init__(self, receive: Receive, head: Head, perform: Perform) -> None:
         self.head: Final = head
         self.is_complete = False
-        self._receive = receive
+        self._receive, self._perform = receive, perform
         self._declared = head.declared_length
         self._body = io.BytesIO()  # gives its bytes away without another copy
         self._pending: Event | None = None
         self._is_gone = False
+
+    def perform(self, step: Step) -> Answer | Coroutine[Any, Any, Answer]:
+        """Perform any step of the flow that screens this request."""
+        return self.read(step) if isinstance(step, ReadBody) else self._perform(step)
 
     async def read(self, step: ReadBody) -> bytes:
         """The whole body. Raises Oversize, Slow, Incomplete, ClientGone."""
@@ -208,7 +212,7 @@ class _Incoming:
         async def receive() -> Event:
             if self._pending is not None:
                 # Callers poll from inside a cancelled scope; give them nothing that they would drop.
-                await checkpoint_if_cancelled()
+                await pause()
             event, self._pending = self._pending, None
             if event is not None:
                 return event
@@ -230,13 +234,19 @@ class _Incoming:
         return event.get("body") or b""
 
 
-def _is_rereadable(headers: object) -> bool:
-    """Whether going through them leaves them as they were; the specification asks only for iterables."""
-    return isinstance(headers, _SEQUENCES) and all(issubclass(kind, _SEQUENCES) for kind in set(map(type, headers)))
+def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """A copy of the request's headers; the specification asks only for iterables, which may be empty when they are read again."""
+    given = scope.get("headers", ())
+    if isinstance(given, list) and _PAIR.issuperset(map(type, given)) and _BYTES.issuperset(map(type, chain(*given))):
+        return given.copy()
+    if not isinstance(given, _SEQUENCES) or not all(issubclass(kind, _SEQUENCES) for kind in set(map(type, given))):
+        given = scope["headers"] = [tuple(pair) for pair in given]
+    return [(bytes(name), bytes(value)) for name, value in given]
 
 
 def _head(scope: Scope, given: Sequence[tuple[bytes, bytes]]) -> Head:
     headers = tuple([(name.lower(), value) for name, value in given])
+    framing = framing_of(headers)
     query = scope.get("query_string", b"")
     return Head(
         method=scope.get("method", "GET"),
@@ -245,10 +255,11 @@ def _head(scope: Scope, given: Sequence[tuple[bytes, bytes]]) -> Head:
         query=query.encode("latin-1", "replace") if isinstance(query, str) else query,
         headers=headers,
         # HTTP/2 and later need no header to announce a body.
-        has_body=announces_body(headers)
+        has_body=announces_body(framing)
         or (scope["type"] == "http" and not scope.get("http_version", "1.1").startswith("1")),
         has_coded_slash=b"%2f" in (scope.get("raw_path") or b"").lower(),
         is_websocket=scope["type"] == "websocket",
         client=(scope.get("client") or (None,))[0],
+        framing=framing,
         state=scope,
     )

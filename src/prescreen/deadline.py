@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from anyio import move_on_after
 
-from prescreen.loops import asyncio_loop
+from prescreen.loops import in_trio
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ async def within(seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
     A timer costs more than most that is awaited under one, so it is set only when the work first waits. Cancel scopes
     must not be entered then, since the work may have entered one of its own; asyncio's timer knows no such order.
     """
-    if asyncio_loop() is None:
+    if in_trio():
         with move_on_after(seconds):
             return await work
         raise Late

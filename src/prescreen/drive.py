@@ -6,21 +6,28 @@ cancelled request, a client gone) closes the flow.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from types import CoroutineType
+from typing import Any, TypeVar
 
 from prescreen.steps import Answer, Flow, Step
 
 T = TypeVar("T")
 
 
-async def drive(flow: Flow[T], perform: Callable[[Step], Awaitable[Answer]]) -> T:
-    """Run `flow` to its end, awaiting `perform` for each step."""
+Perform = Callable[[Step], Answer | Coroutine[Any, Any, Answer]]
+"""Gives the answer to a step, or a coroutine that does; no answer is itself one."""
+
+
+async def drive(flow: Flow[T], perform: Perform) -> T:
+    """Run `flow` to its end, awaiting what `perform` has to wait for."""
     try:
         step = next(flow)
         while True:
             try:
-                answer = await perform(step)
+                answer = perform(step)
+                if type(answer) is CoroutineType:
+                    answer = await answer
             except Exception as error:  # noqa: BLE001  # the flow decides what it means
                 step = flow.throw(error)
             else:

@@ -52,12 +52,12 @@ def screen_request(plan: Plan, rules: tuple[Rule, ...], head: Head) -> Flow[Deci
     target = plan.targets.of(rules)
     subject = plan.find_subject(head) if plan.find_subject else None
     screening = _Screening(plan, subject, target)
-    return (yield from screening.run(_read(plan, target, head, screening.stages)))
+    return screening.run(screening.read(target, head))
 
 
 def screen_items(plan: Plan, items: Sequence[Item], subject: Subject | None = None) -> Flow[Decision]:
     """Screen texts and images that come from no request."""
-    return (yield from _Screening(plan, subject).run(_given(items)))
+    return _Screening(plan, subject).run(_given(items))
 
 
 def _given(items: Sequence[Item]) -> Flow[Found]:
@@ -65,23 +65,21 @@ def _given(items: Sequence[Item]) -> Flow[Found]:
     yield  # a generator like the other
 
 
-def _read(plan: Plan, target: Target, head: Head, stages: dict[str, float]) -> Flow[Found]:
-    """From the head to the items; nothing of the body is read where the head alone decides."""
-    framing = plan.targets.framing(target, head)
-    timeout = plan.receive_timeout if plan.mode is Mode.ENFORCE else None
-    started = perf_counter()
-    try:
-        body = cast("bytes", (yield ReadBody(target.accepts.limit, timeout)))
-    finally:
-        stages["read"] = perf_counter() - started
-    if (known := plan.targets.known(framing, body)) is not None:
-        return known
-    size = target.accepts.limit if target.accepts.decode_content else len(body)
-    return cast("Found", (yield Work(partial(plan.targets.find, framing, body), size)))
-
-
 class _Screening:
     """One screening, of a request (`target`) or of items that come from none."""
+
+    __slots__ = (
+        "_asked",
+        "_latency",
+        "_left",
+        "_plan",
+        "_store_problem",
+        "_strikes",
+        "_subject",
+        "_target",
+        "_verdicts",
+        "stages",
+    )
 
     def __init__(self, plan: Plan, subject: Subject | None, target: Target | None = None) -> None:
         self._plan, self._subject, self._target = plan, subject, target
@@ -97,36 +95,54 @@ class _Screening:
         """From who sent it and what is in it to the decision, which is on record when it is returned."""
         if not self._plan.room.enter():
             decision = self._decision(Action.REJECT, Cause.OVERLOADED, problem=_TOO_MANY, retry_after=self._left)
-            yield Report(self._record(decision, is_unmatched=False))
+            yield self._report(decision)
             return decision
         try:
-            return (yield from self._screened(reading))
+            is_unmatched = False
+            decision = None if self._strikes is None or self._subject is None else (yield from self._suspended())
+            if decision is None:
+                try:
+                    found = yield from reading
+                    is_unmatched = found.is_unmatched
+                    has_to_look = self._plan.has_lists or self._store_problem is not None
+                    decision = yield from (self._listed(found) if has_to_look else self._asks(found))
+                except RequestError as error:
+                    decision = self._unscreened(error)
+            if decision is None:
+                decision = self._recalled() or (yield from self._moderated(self._asked))
+            if self._strikes is not None:
+                decision = yield from self._struck(decision)
+            yield self._report(decision, is_unmatched=is_unmatched)
+            return decision
         finally:
             self._plan.room.leave()
 
-    def _screened(self, reading: Flow[Found]) -> Flow[Decision]:
-        is_unmatched = False
-        decision = yield from self._suspended()
-        if decision is None:
-            started, apart = perf_counter(), sum(self.stages.values())
-            try:
-                found = yield from reading
-                is_unmatched = found.is_unmatched
-                decision = yield from self._listed(found)
-            except RequestError as error:
-                decision = self._unscreened(error)
-            apart -= sum(self.stages.values())  # what was meanwhile spent on the body's arrival and the store
-            self.stages["decode"] = perf_counter() - started + apart
-        if decision is None:
-            decision = yield from self._moderated(self._asked)
-        decision = yield from self._struck(decision)
-        yield Report(self._record(decision, is_unmatched=is_unmatched))
-        return decision
+    def read(self, target: Target, head: Head) -> Flow[Found]:
+        """From the head to the items; nothing of the body is read where the head alone decides."""
+        plan, targets = self._plan, self._plan.targets
+        framing = targets.framing(target, head)
+        timeout = plan.receive_timeout if plan.mode is Mode.ENFORCE else None
+        started = perf_counter()
+        try:
+            body = cast("bytes", (yield ReadBody(target.accepts.limit, timeout)))
+        finally:
+            self.stages["read"] = perf_counter() - started
+        if (known := targets.known(framing, body)) is not None:
+            return known
+        size = target.accepts.limit if target.accepts.decode_content else len(body)
+        return cast("Found", (yield from self._worked(partial(targets.find, framing, body), size)))
+
+    def _worked(self, run: Callable[[], object], size: int) -> Flow[object]:
+        """What is worked out of so many bytes, and the time for it."""
+        started = perf_counter()
+        try:
+            return (yield Work(run, size))
+        finally:
+            self.stages["decode"] = self.stages.get("decode", 0.0) + perf_counter() - started
 
     def _suspended(self) -> Flow[Decision | None]:
         """The decision on a request of a suspended subject, before anything of it is read."""
-        if self._strikes is None or self._subject is None:
-            return None
+        assert self._subject is not None
         standing = cast("Standing | None", (yield from self._store(partial(Recall, self._subject), _SHARE)))
         if standing is None or standing.suspended_for is None:
             return self._without_store()
@@ -147,24 +163,29 @@ class _Screening:
                 return self._decision(Action.REJECT, Cause.FLAGGED, reasons=tuple(dict.fromkeys(denied)))
             left = [each for each in items if not self._is_listed(each, listed, is_allowed=True)]
             found = found if len(left) == len(items) else Found(left)
-        return self._without_store() or (yield from self._read(found))
+        return self._without_store() or (yield from self._asks(found))
 
-    def _read(self, found: Found) -> Flow[Decision | None]:
+    def _asks(self, found: Found) -> Flow[None]:
         """What the moderator is going to be asked: the items, in all their readings."""
         known = self._plan.asked.get(found)
         if known is None:
             work = partial(self._plan.in_all_readings, self._target, found)
-            known = cast("Sequence[Item]", (yield Work(work, characters(found.items))))
+            known = cast("Sequence[Item]", (yield from self._worked(work, characters(found.items))))
         self._asked = known
-        return None
+
+    def _recalled(self) -> Decision | None:
+        """The decision by verdicts that are at hand for all that was asked; None where somebody has to be asked."""
+        verdicts = self._plan.recall(self._asked) if self._asked else ()
+        if verdicts is None:
+            return None
+        self._verdicts = verdicts
+        return self._judged(self._asked, verdicts)
 
     @staticmethod
     def _is_listed(item: Item, listed: Mapping[str, bool], *, is_allowed: bool) -> bool:
         return isinstance(item, Text) and listed.get(item.value) is is_allowed
 
     def _moderated(self, items: Sequence[Item]) -> Flow[Decision]:
-        if not items:
-            return self._judged(items, ())
         started = perf_counter()
         decision = yield from self._climbed(items, started + self._left)
         self._latency = self.stages["moderator"] = perf_counter() - started
@@ -180,7 +201,9 @@ class _Screening:
             timeout = max((end - perf_counter()) * share, 0)
             error: ModeratorError | None = None
             try:
-                answer = yield Moderate(tuple([items[index] for index in left]), timeout, rung)
+                # The same object where nothing has been said yet: what is known of it is found by that.
+                open_ = items if len(left) == len(items) else tuple([items[index] for index in left])
+                answer = yield Moderate(open_, timeout, rung)
                 known: Mapping[int, Verdict] = dict(
                     zip(range(len(left)), cast("Sequence[Verdict]", answer), strict=True)
                 )
@@ -214,8 +237,9 @@ class _Screening:
 
     def _struck(self, decision: Decision) -> Flow[Decision]:
         """The decision, held against its subject where it is a strike."""
-        if self._strikes is None or self._subject is None or self._store_problem is not None:
+        if self._subject is None or self._store_problem is not None:
             return decision
+        assert self._strikes is not None
         weight = self._strikes.weight(decision)
         if not weight:
             return decision
@@ -254,8 +278,9 @@ class _Screening:
 
     def _judged(self, items: Sequence[Item], verdicts: Sequence[Verdict]) -> Decision:
         reasons = self._plan.policy.reasons(items, verdicts)
-        action = self._plan.policy.conclude(reasons)
-        return self._decision(action, Cause.FLAGGED if reasons else Cause.CLEAN, reasons=reasons)
+        if not reasons:
+            return self._decision(Action.ALLOW, Cause.CLEAN)
+        return self._decision(self._plan.policy.conclude(reasons), Cause.FLAGGED, reasons=reasons)
 
     def _unavailable(self, judged: Sequence[Item], error: ModeratorError) -> Decision:
         """What becomes of a request that nobody could judge, or not all of it."""
@@ -283,9 +308,14 @@ class _Screening:
             **facts,
         )
 
-    def _record(self, decision: Decision, *, is_unmatched: bool) -> Record:
-        images = sum(isinstance(item, Image) for item in self._asked)
+    def _report(self, decision: Decision, *, is_unmatched: bool = False) -> Report:
+        is_ordinary = decision.cause is Cause.CLEAN and decision.rung is None and self._store_problem is None
+        return Report(partial(self._record, decision, is_unmatched), decision.rule, is_ordinary)
+
+    def _record(self, decision: Decision, is_unmatched: bool) -> Record:  # noqa: FBT001  # called by `_report` alone
+        images = [*map(type, self._asked)].count(Image)
         mask: Callable[[str], str] = self._target.places.mask if self._target else str
+        places = map(mask, [reason.pointer for reason in decision.reasons]) if decision.reasons else ()
         return Record(
             decision,
             self._plan.moderator,
@@ -293,7 +323,7 @@ class _Screening:
             texts=len(self._asked) - images,
             images=images,
             latency=self._latency,
-            places=tuple(dict.fromkeys(map(mask, (reason.pointer for reason in decision.reasons)))),
+            places=tuple(dict.fromkeys(places)),
             unmatched=is_unmatched,
             store_problem=self._store_problem,
             stages=self.stages,

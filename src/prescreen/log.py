@@ -17,6 +17,11 @@ _FAILURES: Final = (Cause.UNAVAILABLE, Cause.OVERLOADED)
 logger: Final = logging.getLogger("prescreen")
 
 
+def logs_ordinary() -> bool:
+    """Whether decisions are logged that are no cause for a warning."""
+    return logger.isEnabledFor(logging.INFO)
+
+
 def log_decision(record: Record) -> None:
     """INFO, or WARNING where the moderator or the store failed or a request passed without being judged."""
     decision = record.decision

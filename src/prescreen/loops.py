@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from itertools import count
@@ -20,11 +21,26 @@ _numbers: Final = count()
 
 def asyncio_loop() -> AbstractEventLoop | None:
     """The event loop of the asyncio task that runs; None in a task of trio's."""
+    if in_trio():
+        return None
     try:
-        loop = asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
         return None
-    return loop if asyncio.current_task(loop) is not None else None  # trio may be a guest of asyncio's loop
+
+
+def in_trio() -> bool:
+    """Whether a task of trio's runs, which may be a guest of asyncio's loop."""
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_task())
+
+
+async def pause() -> None:
+    """Let a cancelled caller find out that it is."""
+    if in_trio():
+        await sys.modules["trio"].lowlevel.checkpoint_if_cancelled()
+    else:
+        await asyncio.sleep(0)
 
 
 class PerLoop(Generic[T]):

@@ -8,7 +8,7 @@ and methods, and a request that one of them routes to a ruled handler must not s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -71,9 +71,10 @@ class RuleSet:
                 )
 
 
-def announces_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a body may follow these headers (HTTP/1.1), whose names are lower-case."""
-    return bool({header for header in headers if header[0] in _ANNOUNCING} - _NO_BODY)
+@lru_cache(1024)
+def announces_body(framing: tuple[tuple[bytes, bytes], ...]) -> bool:
+    """Whether a body may follow the headers with this framing (HTTP/1.1), whose names are lower-case."""
+    return bool({header for header in framing if header[0] in _ANNOUNCING} - _NO_BODY)
 
 
 def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
@@ -83,6 +84,8 @@ def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
     reads it alike and the method is one that a rule names. Where it is not, the request may reach
     any of their handlers, and is screened by all of them.
     """
+    if len(rules) == 1 and not rules[0].exempt and rules[0].names_method(head.method):
+        return tuple(rules)  # so it is with most
     screening: list[Rule] = []
     for rule in rules:
         if not rule.exempt:

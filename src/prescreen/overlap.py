@@ -7,13 +7,13 @@ What keeps this from being a leak: no byte of the answer leaves before the verdi
 from __future__ import annotations
 
 from asyncio import CancelledError, current_task
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class
 
 from prescreen.current import Passage
-from prescreen.drive import drive
+from prescreen.drive import Perform, drive
 from prescreen.model import Decision
 from prescreen.steps import Answer, Flow, Moderate, Step
 
@@ -34,16 +34,16 @@ class Overlap:
     async def run(
         self,
         flow: Flow[Decision],
-        perform: Callable[[Step], Awaitable[Answer]],
+        perform: Perform,
         app: Callable[[Send], Awaitable[None]],
         reject: Callable[[Decision], Awaitable[None]],
     ) -> None:
         """Until both are through. Raises what the app raises, unless it is rejected, and ClientGone."""
 
-        async def watched(step: Step) -> Answer:
+        def watched(step: Step) -> Answer | Coroutine[Any, Any, Answer]:
             if isinstance(step, Moderate):
                 self._may_start.set()  # whatever could refuse the request unjudged has had its say
-            return await perform(step)
+            return perform(step)
 
         async with create_task_group() as group:
             group.start_soon(self._judge, flow, watched, reject)
@@ -56,7 +56,7 @@ class Overlap:
     async def _judge(
         self,
         flow: Flow[Decision],
-        perform: Callable[[Step], Awaitable[Answer]],
+        perform: Perform,
         reject: Callable[[Decision], Awaitable[None]],
     ) -> None:
         decision = None

@@ -11,7 +11,7 @@ from prescreen.document import Limits
 from prescreen.errors import Oversize
 from prescreen.load import Room
 from prescreen.memory import Memory
-from prescreen.model import Action, Head, Item, Mode, Subject, Text
+from prescreen.model import Action, Head, Item, Mode, Subject, Text, Verdict
 from prescreen.policy import Policy
 from prescreen.readings import readings
 from prescreen.strikes import Strikes
@@ -27,7 +27,8 @@ class Plan:
 
     `longest` is the most characters of one text that the moderator takes, None for any number. `find_subject`
     and `strikes` are None where nobody asks who it was; `has_lists` says that texts may be on lists. `rungs` are tried in
-    order when the moderator has failed, before `on_error` decides: "stale", or another moderator's name.
+    order when the moderator has failed, before `on_error` decides: "stale", or another moderator's name. `recall` gives the
+    moderator's verdicts on the items where it has given them all and they are at hand, without waiting for anything, else None.
     """
 
     targets: Targets
@@ -45,6 +46,7 @@ class Plan:
     on_store_error: Action = Action.ALLOW
     rungs: Sequence[str] = ()
     room: Room = field(default_factory=lambda: Room(1 << 30))
+    recall: Callable[[Sequence[Item]], Sequence[Verdict] | None] = field(default=lambda _: None, repr=False)
     asked: Memory[Sequence[Item]] = field(default_factory=partial(Memory, _SMALL), repr=False, compare=False)
 
     def in_all_readings(self, target: Target | None, found: Found) -> Sequence[Item]:

@@ -65,6 +65,8 @@ class Policy:
 
         Of several at one place (pieces of a text, its readings) the worst stands for all.
         """
+        if len(items) == len(verdicts) and all(map(self._is_harmless, verdicts)):
+            return ()
         found: dict[tuple[str, str], Reason] = {}
         for item, verdict in zip(items, verdicts, strict=True):
             for category in self._hits(verdict):
@@ -79,8 +81,6 @@ class Policy:
         return strictest(reason.action for reason in reasons)
 
     def _hits(self, verdict: Verdict) -> Iterator[str]:
-        if self._is_harmless(verdict):
-            return
         named = dict.fromkeys((*verdict.categories, *verdict.scores))
         for category in named:
             if category not in self.ignore and self._is_hit(category, verdict):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, Unpack
 
 from prescreen.current import told
 from prescreen.document import Limits
@@ -17,7 +17,7 @@ from prescreen.errors import ConfigError, raised_at
 from prescreen.flow import DENIED, screen_items, screen_request
 from prescreen.fold import prepare
 from prescreen.load import STALE, Breaker, Cache, Quota, Room
-from prescreen.log import log_decision
+from prescreen.log import log_decision, logs_ordinary
 from prescreen.match import RuleSet
 from prescreen.model import (
     Action,
@@ -170,17 +170,17 @@ class Screen:
         logger.error("the configured rejection failed; the default one is sent: %s", fault)
         return Rejections()(decision)
 
-    async def perform(self, step: Step) -> Answer:
-        """Perform any step but ReadBody, awaiting."""
+    def perform(self, step: Step) -> Answer | Coroutine[Any, Any, Answer]:
+        """Perform any step but ReadBody; a coroutine where there is something to wait for."""
         if isinstance(step, Moderate):
             traffic = self.traffic[step.rung]
-            return await (traffic.stale(step) if step.rung == STALE else traffic.moderate(step))
+            return traffic.stale(step) if step.rung == STALE else traffic.moderate(step)
         if isinstance(step, StoreStep):
-            return await self.people.perform(step)
+            return self.people.perform(step)
         if isinstance(step, Work) and step.size > _LARGE:
             from anyio import to_thread
 
-            return await to_thread.run_sync(step.run, limiter=workers())
+            return to_thread.run_sync(step.run, limiter=workers())
         return self._done(step)
 
     def perform_sync(self, step: Step) -> Answer:
@@ -197,10 +197,13 @@ class Screen:
         if isinstance(step, Work):
             return step.run()
         assert isinstance(step, Report), step  # ReadBody is the adapters'
-        log_decision(step.record)
+        if self._observe is None and step.is_ordinary and not self._watch.is_for(step.rule) and not logs_ordinary():
+            return None
+        record = step.make()
+        log_decision(record)
         if self._observe is not None:
-            self._observe(step.record)
-        self._watch.see(step.record)
+            self._observe(record)
+        self._watch.see(record)
         return None
 
     def _active_rules(self) -> RuleSet:
@@ -223,6 +226,7 @@ class Screen:
             on_error=Action(found.on_error[-1]),
             rungs=found.on_error[:-1],
             room=Room(found.max_screenings),
+            recall=self.traffic[None].recall,
             deadline=found.deadline,
             receive_timeout=found.receive_timeout,
             moderator=self.moderator.name,
@@ -243,8 +247,7 @@ def screen_from(screen: Screen | None, config: str | Path | None, options: Scree
     return screen
 
 
-@dataclass(frozen=True, slots=True)
-class Screened:
+class Screened(NamedTuple):
     """The mark of a screening, so that a second middleware of the same kind need not screen again.
 
     `source` is what the app reads the body from, `told` what the head says.

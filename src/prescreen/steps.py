@@ -78,9 +78,15 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Put the decision on record. Answer: None."""
+    """Put the decision on record. Answer: None.
 
-    record: Record
+    `make` gives the record, for whoever keeps one. `is_ordinary` says that there is nothing in it to be warned of: a clean
+    request that was judged as it should be.
+    """
+
+    make: Callable[[], Record]
+    rule: str | None
+    is_ordinary: bool
 
 
 Step = ReadBody | Work | Moderate | Recall | AddStrike | LookUp | Report

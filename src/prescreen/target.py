@@ -12,7 +12,7 @@ from prescreen import decode
 from prescreen.document import Accepts, Field, Limits
 from prescreen.errors import ConfigError
 from prescreen.memory import Memory
-from prescreen.model import Action, BodyKind, Head, ImagePolicy, Item, Text, Unmatched
+from prescreen.model import Action, BodyKind, Head, ImagePolicy, Item, Text, Unmatched, framing_of
 from prescreen.paths import Places
 from prescreen.policy import strictest
 from prescreen.rule import EVERYTHING, SWITCHES, Rule
@@ -22,7 +22,6 @@ T = TypeVar("T")
 _COMBINATIONS: Final = 1024
 _UNMATCHED: Final[Sequence[Unmatched]] = ("reject", "all", "pass")  # the strictest first
 _IMAGES: Final[Sequence[ImagePolicy]] = ("reject", "moderate", "ignore")
-_FRAMING: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
 _SMALL_HEAD: Final = 1 << 10
 _SMALL_BODY: Final = 8 << 10  # bytes, with what is found in it
 
@@ -82,12 +81,12 @@ class Targets:
 
     def framing(self, target: Target, head: Head) -> Framing:
         """How the body behind this head is to be read. Raises RequestError where the head alone decides that it is not."""
-        told = tuple([header for header in head.headers if header[0] in _FRAMING])
+        told = framing_of(head.headers) if head.framing is None else head.framing
         query = head.query if target.has_query else b""
         key = (target, told, query, head.is_websocket)
         known = self._framings.get(key)
         if known is None:
-            head = Head("", "", query=query, headers=told, is_websocket=head.is_websocket)
+            head = Head("", "", query=query, headers=told, is_websocket=head.is_websocket, framing=told)
             decode.admit(head, target.accepts)
             known = Framing(target, head, decode.query_fields(head, self._limits) if target.has_query else ())
             size = len(query) + sum(getsizeof(name) + getsizeof(value) for name, value in told)

@@ -27,6 +27,10 @@ class Watch:
         self._anonymous = _PATIENCE if has_subjects else 0
         self._lock = lock_over_forks()
 
+    def is_for(self, rule: str | None) -> bool:
+        """Whether there is anything left to learn from a request that was screened by it."""
+        return rule in self._left or (self._anonymous > 0 and rule is not None)
+
     def see(self, record: Record) -> None:
         """Take note of one decision."""
         if self._anonymous and record.decision.rule is not None:

@@ -68,6 +68,13 @@ class Traffic:
         """Whether verdicts are kept."""
         return self._cache is not None and self._cache.is_on
 
+    def recall(self, items: Sequence[Item]) -> Sequence[Verdict] | None:
+        """The verdicts on these very items, where this process has them all at hand; None where `moderate` is to look."""
+        verdicts = self._cache.recall(items) if self._cache is not None else None
+        if verdicts is not None:
+            self._teller.asked(items, None, range(len(items)))
+        return verdicts
+
     async def moderate(self, step: Moderate, known: Known | None = None) -> Sequence[Verdict]:
         """One verdict for each item within the step's timeout. Raises ModeratorError; `known` is filled in any case."""
         known = {} if known is None else known
@@ -75,11 +82,11 @@ class Traffic:
             if self._cache is None:
                 return await self._alone(step, known)
             keys = [self._cache.key(item) for item in step.items]
-            known |= self._cache.find(keys)
+            known |= self._cache.find(keys, step.items)
             if len(known) < len(keys):
                 await self._fill(self._cache, step, dict(enumerate(keys)), known)
             else:
-                self._teller.asked(step, known)
+                self._teller.asked(step.items, step.rung, known)
         except Exception as error:
             raise translated(error, step.items, known) from error
         return [known[index] for index in range(len(keys))]
@@ -91,11 +98,11 @@ class Traffic:
             if self._cache is None:
                 return self._alone_sync(step, known)
             keys = [self._cache.key(item) for item in step.items]
-            known |= self._cache.find(keys)
+            known |= self._cache.find(keys, step.items)
             if len(known) < len(keys):
                 self._fill_sync(self._cache, step, dict(enumerate(keys)), known)
             else:
-                self._teller.asked(step, known)
+                self._teller.asked(step.items, step.rung, known)
         except BlockingInLoop:
             raise
         except Exception as error:
@@ -110,7 +117,7 @@ class Traffic:
         try:
             if self._cache.is_shared and step.timeout > 0:
                 known |= await self._recall(self._cache, still_open(keys, known), step.timeout, is_stale=True)
-            self._teller.asked(step, known)
+            self._teller.asked(step.items, step.rung, known)
             return every(known, len(keys), ModeratorDown(_KEEPS_NONE))
         except Exception as error:
             raise translated(error, step.items, known) from error
@@ -123,7 +130,7 @@ class Traffic:
         try:
             if step.timeout > 0:
                 known |= self._cache.find_shared(still_open(keys, known), is_stale=True)
-            self._teller.asked(step, known)
+            self._teller.asked(step.items, step.rung, known)
             return every(known, len(keys), ModeratorDown(_KEEPS_NONE))
         except Exception as error:
             raise translated(error, step.items, known) from error
@@ -215,7 +222,7 @@ class Traffic:
         if missing := still_open(keys, known):
             self._refuse(step.timeout, known)
         desk = self._awaiting.get()
-        self._teller.asked(step, known, desk.desk, missing)
+        self._teller.asked(step.items, step.rung, known, desk.desk, missing)
         if missing:
             error = await desk.wait({at: step.items[at] for at in missing}, missing, known, deadline)
             every(known, len(keys), error or late(step))
@@ -226,7 +233,7 @@ class Traffic:
         if missing := still_open(keys, known):
             self._refuse(step.timeout, known)
         desk = self._block_desk()
-        self._teller.asked(step, known, desk.desk, missing)
+        self._teller.asked(step.items, step.rung, known, desk.desk, missing)
         if missing:
             error = desk.wait({at: step.items[at] for at in missing}, missing, known, deadline)
             every(known, len(keys), error or late(step))
@@ -244,7 +251,7 @@ class Traffic:
 
         deadline = monotonic() + step.timeout
         self._refuse(step.timeout, {})
-        self._teller.asked(step, ())
+        self._teller.asked(step.items, step.rung, ())
         cost = [sum(map(tokens, step.items))]
         while not (taken := await self.take(cost))[0]:
             if taken[1] > deadline - monotonic():
@@ -255,7 +262,7 @@ class Traffic:
     def _alone_sync(self, step: Moderate, known: Known) -> Sequence[Verdict]:
         deadline = monotonic() + step.timeout
         self._refuse(step.timeout, {})
-        self._teller.asked(step, ())
+        self._teller.asked(step.items, step.rung, ())
         cost = [sum(map(tokens, step.items))]
         while not (taken := self.take_sync(cost))[0]:
             if taken[1] > deadline - monotonic():

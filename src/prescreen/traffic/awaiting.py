@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger: Final = logging.getLogger("prescreen")
 
 _LONGEST_NAP: Final = 0.5  # seconds; in between somebody may have left
+_QUIET_ROUNDS: Final = 4  # of the event loop: an answer goes out, the next request comes in, its task starts, and it is here
 
 
 class AwaitingDesk:
@@ -74,6 +75,7 @@ class AwaitingDesk:
         """What goes into the next call, when there is quota for it; [] where nobody waits any more."""
         from anyio import sleep
 
+        await self._gathered()
         while batch := self.desk.lead(monotonic()):
             try:
                 places, wait = await self._traffic.take([ticket.cost for ticket in batch])
@@ -84,6 +86,15 @@ class AwaitingDesk:
                 return going
             await sleep(min(wait, _LONGEST_NAP))
         return []
+
+    async def _gathered(self) -> None:
+        """Let those come who are on their way: until the event loop has gone round and brought nobody, a few times over."""
+        from anyio.lowlevel import checkpoint
+
+        end, quiet, queued = self.desk.patience(monotonic()), 0, self.desk.queued
+        while quiet < _QUIET_ROUNDS and monotonic() < end and not self.desk.is_full:
+            await checkpoint()
+            quiet, queued = (quiet + 1 if self.desk.queued == queued else 0), self.desk.queued
 
     async def _call(self, batch: list[Ticket]) -> None:
         """Make the call in the time of whoever has most of it."""

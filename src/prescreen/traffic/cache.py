@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from os import urandom
@@ -13,6 +14,7 @@ from typing import Final
 
 from prescreen.errors import StoreError
 from prescreen.load import Cache
+from prescreen.memory import Memory
 from prescreen.model import Item, Text, Verdict
 from prescreen.moderators import sound
 from prescreen.stores import LARGEST_VALUE, LONGEST_TTL, Store
@@ -30,6 +32,18 @@ _AHEAD: Final = 60.0  # seconds: so far may another machine's clock be
 _QUIET: Final = 5.0  # seconds in which a shared store that failed is left alone
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _AtHand:
+    """Items, the verdicts on all of them, and when (in Unix time) the first of these is too old.
+
+    It holds the items, so that no others have their `id` meanwhile.
+    """
+
+    items: Sequence[Item]
+    verdicts: Sequence[Verdict]
+    until: float
+
+
 class VerdictCache:
     """The verdicts of one moderator; its `identity` is part of every key.
 
@@ -45,6 +59,7 @@ class VerdictCache:
         self._kept_for = min(self._ttl + (float(options.stale) if has_stale else 0.0), LONGEST_TTL)
         self._own: Final = MemoryStore(options.entries, int(options.size))
         self._shared = shared if secret is not None and options.shared else None
+        self._at_hand: Final = Memory[_AtHand](1)
         self._quiet_until = 0.0
         key = blake2b(secret.encode(), person=b"verdicts").digest() if secret is not None else urandom(64)
         self._digest = blake2b(identity.encode("utf-8", "surrogatepass") + b"\0", key=key, digest_size=_DIGEST)
@@ -63,13 +78,26 @@ class VerdictCache:
         digest.update(f"{kind}{value}".encode("utf-8", "surrogatepass"))
         return f"{_PREFIX}{digest.hexdigest()}"
 
-    def find(self, keys: Sequence[str | None], *, is_stale: bool = False) -> Known:
-        """What this process knows of the items with these keys, by their index; with `is_stale` expired verdicts, too."""
+    def recall(self, items: Sequence[Item]) -> Sequence[Verdict] | None:
+        """The verdicts on these very items, where they have been found together lately; None where they are to be looked for."""
+        found = self._at_hand.get(id(items))
+        if found is None or found.items is not items or time.time() >= found.until:
+            return None
+        return found.verdicts
+
+    def find(self, keys: Sequence[str | None], items: Sequence[Item] = (), *, is_stale: bool = False) -> Known:
+        """What this process knows of the items with these keys, by their index; with `is_stale` expired verdicts, too.
+
+        Where that is all, it is at hand from then on for `recall` of these `items`.
+        """
         if not self.is_on:
             return {}
-        return {
-            index: verdict for index, verdict, _ in self._found(self._own, dict(enumerate(keys)), is_stale=is_stale)
-        }
+        found = list(self._found(self._own, dict(enumerate(keys)), is_stale=is_stale))
+        if items and len(found) == len(items) and not is_stale:
+            until = min(made for _, _, _, made in found) + self._ttl
+            verdicts = [verdict for _, verdict, _, _ in found]
+            self._at_hand.keep(id(items), _AtHand(items, verdicts, until), 0)
+        return {index: verdict for index, verdict, _, _ in found}
 
     def find_shared(self, keys: Mapping[int, str | None], *, is_stale: bool = False) -> Known:
         """The same of all processes, for the items that are missing; it blocks. {} where the store does not answer."""
@@ -81,8 +109,8 @@ class VerdictCache:
             self._leave_alone(error)
             return {}
         if not is_stale and found:  # as it is, with its own age
-            self._own.put({key: data for index, _, data in found if (key := keys[index])}, self._kept_for)
-        return {index: verdict for index, verdict, _ in found}
+            self._own.put({key: data for index, _, data, _ in found if (key := keys[index])}, self._kept_for)
+        return {index: verdict for index, verdict, _, _ in found}
 
     def keep(self, verdicts: Mapping[str, Verdict]) -> None:
         """Keep the moderator's own verdicts by key, in this process."""
@@ -99,7 +127,7 @@ class VerdictCache:
 
     def _found(
         self, store: Store, keys: Mapping[int, str | None], *, is_stale: bool
-    ) -> Iterator[tuple[int, Verdict, bytes]]:
+    ) -> Iterator[tuple[int, Verdict, bytes, float]]:
         wanted = [(index, key) for index, key in keys.items() if key is not None]
         if not wanted:
             return
@@ -107,7 +135,7 @@ class VerdictCache:
         oldest = now - (self._kept_for if is_stale else self._ttl)
         for (index, _), data in zip(wanted, store.get([key for _, key in wanted]), strict=True):
             if data is not None and (kept := _unpacked(data)) is not None and oldest <= kept[0] <= now + _AHEAD:
-                yield index, kept[1], data
+                yield index, kept[1], data, kept[0]
 
     def _keep(self, store: Store, verdicts: Mapping[str, Verdict]) -> None:
         if verdicts and self.is_on:

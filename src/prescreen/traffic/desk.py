@@ -21,6 +21,7 @@ from prescreen.traffic.tickets import Heard, Ticket, Waiter, spent
 
 _FEW: Final = 8  # screenings: so many go together even where there are slots for each of them
 _WORTHWHILE: Final = 0.05  # seconds: with less time left nobody starts over
+_COMPANY: Final = 0.1  # of what a call usually takes: so long may one wait for company while others are out
 _LATELY: Final = 5.0  # seconds: how long a call took is known for that long
 _WEIGHT: Final = 0.2  # of the latest call in what one usually takes
 
@@ -54,6 +55,15 @@ class Desk:
     def queued(self) -> int:
         """How many items wait for a slot."""
         return len(self._texts) + len(self._images) + sum(map(len, self._halves))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next call has its share already, whoever else may come."""
+        return len(self._texts) >= self._share
+
+    def patience(self, now: float) -> float:
+        """Until when the next call may wait for company: not at all while no other is out, else for a small part of what one takes."""
+        return now + _COMPANY * self._usual if self._out and now < self._usual_until else now
 
     def joinable(self, keys: Mapping[int, str | None]) -> list[int]:
         """The indexes of the items that would not need a place of their own in a call."""
@@ -185,10 +195,15 @@ class Desk:
         return []
 
     def _some_texts(self, now: float) -> list[Ticket]:
-        return self._texts.gathered(max(_FEW, -(-self._waiting // self._slots)), partial(self._next, now))
+        return self._texts.gathered(self._share, partial(self._next, now))
 
     def _an_image(self, now: float) -> list[Ticket]:
         return self._images.gathered(1, partial(self._next, now)) if self._may_lead_image else []
+
+    @property
+    def _share(self) -> int:
+        """How many screenings go together: those that wait, dealt out to all slots."""
+        return max(_FEW, -(-self._waiting // self._slots))
 
     def _lanes_of(self, ticket: Ticket) -> Lanes:
         return self._images if ticket.is_image else self._texts

@@ -10,7 +10,6 @@ from typing import Final
 from prescreen.errors import ModeratorError
 from prescreen.load import tokens
 from prescreen.model import Asked, Called, Image, Item, Observer
-from prescreen.steps import Moderate
 from prescreen.traffic.desk import Desk
 
 
@@ -23,7 +22,8 @@ class Teller:
 
     def asked(
         self,
-        step: Moderate,
+        items: Sequence[Item],
+        rung: str | None,
         cached: Collection[int],
         desk: Desk | None = None,
         missing: Mapping[int, str | None] | None = None,
@@ -31,8 +31,8 @@ class Teller:
         """A screening asks: for the items at the indexes `cached` there are verdicts, the `missing` ones go to the desk."""
         if self._observe is not None:
             joined = desk.joinable(missing) if desk and missing else []
-            saved = sum(tokens(step.items[index]) for index in (*cached, *joined))
-            self._observe(Asked(self._moderator, len(step.items), len(cached), len(joined), saved, step.rung))
+            saved = sum(tokens(items[index]) for index in (*cached, *joined))
+            self._observe(Asked(self._moderator, len(items), len(cached), len(joined), saved, rung))
 
     def calling(self, items: Sequence[Item], since: float) -> AbstractContextManager[None]:
         """One call, about items that have waited since then; told of however it ends."""
