@@ -57,12 +57,8 @@ def screen_request(plan: Plan, rules: tuple[Rule, ...], head: Head) -> Flow[Deci
 
 def screen_items(plan: Plan, items: Sequence[Item], subject: Subject | None = None) -> Flow[Decision]:
     """Screen texts and images that come from no request."""
-    return _Screening(plan, subject).run(_given(items))
-
-
-def _given(items: Sequence[Item]) -> Flow[Found]:
-    return Found(items)
-    yield  # a generator like the other
+    screening = _Screening(plan, subject)
+    return screening.run(screening.given(items))
 
 
 class _Screening:
@@ -104,8 +100,9 @@ class _Screening:
                 try:
                     found = yield from reading
                     is_unmatched = found.is_unmatched
-                    has_to_look = self._plan.has_lists or self._store_problem is not None
-                    decision = yield from (self._listed(found) if has_to_look else self._asks(found))
+                    self._asked = found.asked
+                    if self._plan.has_lists or self._store_problem is not None:
+                        decision = yield from self._listed(found.items)
                 except RequestError as error:
                     decision = self._unscreened(error)
             if decision is None:
@@ -119,26 +116,30 @@ class _Screening:
 
     def read(self, target: Target, head: Head) -> Flow[Found]:
         """From the head to the items; nothing of the body is read where the head alone decides."""
-        plan, targets = self._plan, self._plan.targets
-        framing = targets.framing(target, head)
+        plan = self._plan
+        framing = plan.targets.framing(target, head)
         timeout = plan.receive_timeout if plan.mode is Mode.ENFORCE else None
         started = perf_counter()
         try:
             body = cast("bytes", (yield ReadBody(target.accepts.limit, timeout)))
         finally:
             self.stages["read"] = perf_counter() - started
-        if (known := targets.known(framing, body)) is not None:
+        if (known := plan.known(framing, body)) is not None:
             return known
         size = target.accepts.limit if target.accepts.decode_content else len(body)
-        return cast("Found", (yield from self._worked(partial(targets.find, framing, body), size)))
-
-    def _worked(self, run: Callable[[], object], size: int) -> Flow[object]:
-        """What is worked out of so many bytes, and the time for it."""
         started = perf_counter()
         try:
-            return (yield Work(run, size))
+            return cast("Found", (yield Work(partial(plan.find, framing, body), size)))
         finally:
-            self.stages["decode"] = self.stages.get("decode", 0.0) + perf_counter() - started
+            self.stages["decode"] = perf_counter() - started
+
+    def given(self, items: Sequence[Item]) -> Flow[Found]:
+        """The same for items that come from no request."""
+        return Found(items, asked=(yield from self._in_all_readings(items)))
+
+    def _in_all_readings(self, items: Sequence[Item]) -> Flow[Sequence[Item]]:
+        work = partial(self._plan.in_all_readings, self._target, items)
+        return cast("Sequence[Item]", (yield Work(work, characters(items))))
 
     def _suspended(self) -> Flow[Decision | None]:
         """The decision on a request of a suspended subject, before anything of it is read."""
@@ -151,9 +152,8 @@ class _Screening:
             Action.REJECT, Cause.SUSPENDED, standing=standing, retry_after=left, problem=f"for {spelled(left)} more"
         )
 
-    def _listed(self, found: Found) -> Flow[Decision | None]:
+    def _listed(self, items: Sequence[Item]) -> Flow[Decision | None]:
         """The decision where a list has it; None where the moderator is to be asked, about what is on no list."""
-        items = found.items
         is_asked = self._plan.has_lists and self._store_problem is None  # one that is down is not waited for twice
         if is_asked and (texts := [item.value for item in items if isinstance(item, Text)]):
             listed = cast("Mapping[str, bool]", (yield from self._store(partial(LookUp, texts), _SHARE)) or {})
@@ -162,16 +162,9 @@ class _Screening:
             ]:
                 return self._decision(Action.REJECT, Cause.FLAGGED, reasons=tuple(dict.fromkeys(denied)))
             left = [each for each in items if not self._is_listed(each, listed, is_allowed=True)]
-            found = found if len(left) == len(items) else Found(left)
-        return self._without_store() or (yield from self._asks(found))
-
-    def _asks(self, found: Found) -> Flow[None]:
-        """What the moderator is going to be asked: the items, in all their readings."""
-        known = self._plan.asked.get(found)
-        if known is None:
-            work = partial(self._plan.in_all_readings, self._target, found)
-            known = cast("Sequence[Item]", (yield from self._worked(work, characters(found.items))))
-        self._asked = known
+            if len(left) < len(items):
+                self._asked = yield from self._in_all_readings(left)
+        return self._without_store()
 
     def _recalled(self) -> Decision | None:
         """The decision by verdicts that are at hand for all that was asked; None where somebody has to be asked."""

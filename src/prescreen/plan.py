@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from sys import getsizeof
 from typing import Final
 
 from prescreen.document import Limits
@@ -15,9 +16,9 @@ from prescreen.model import Action, Head, Item, Mode, Subject, Text, Verdict
 from prescreen.policy import Policy
 from prescreen.readings import readings
 from prescreen.strikes import Strikes
-from prescreen.target import Found, Target, Targets, size_of
+from prescreen.target import Found, Framing, Target, Targets, size_of
 
-_SMALL: Final = 7 << 10  # bytes of texts in all their readings
+_SMALL: Final = 8 << 10  # bytes of a body, and of what is found in it in all readings
 _READINGS: Final = 4  # times what a request may send: as sent, folded, joined with blanks and without
 
 
@@ -47,17 +48,28 @@ class Plan:
     rungs: Sequence[str] = ()
     room: Room = field(default_factory=lambda: Room(1 << 30))
     recall: Callable[[Sequence[Item]], Sequence[Verdict] | None] = field(default=lambda _: None, repr=False)
-    asked: Memory[Sequence[Item]] = field(default_factory=partial(Memory, _SMALL), repr=False, compare=False)
+    _found: Memory[Found] = field(default_factory=partial(Memory, _SMALL), repr=False, compare=False)
 
-    def in_all_readings(self, target: Target | None, found: Found) -> Sequence[Item]:
-        """What the moderator is to be asked about what was found. Raises Oversize, for a request (`target`)."""
-        asked = readings(found.items, self.longest, join=target is not None and target.join)
+    def known(self, framing: Framing, body: bytes) -> Found | None:
+        """What is in a body, and is to be asked, where one like it has been read lately."""
+        return self._found.get((framing, body)) if len(body) <= _SMALL else None
+
+    def find(self, framing: Framing, body: bytes) -> Found:
+        """What is in a body, and is to be asked; remembered where both are small. Raises RequestError."""
+        found = self.targets.find(framing, body)
+        found = replace(found, asked=self.in_all_readings(framing.target, found.items))
+        # What is asked holds what was found, and other readings of it.
+        return self._found.keep((framing, body), found, getsizeof(body) + size_of(found.asked))
+
+    def in_all_readings(self, target: Target | None, items: Sequence[Item]) -> Sequence[Item]:
+        """What the moderator is to be asked about the items. Raises Oversize, for a request (`target`)."""
+        asked = readings(items, self.longest, join=target is not None and target.join)
         if target is None:
             return asked
         most = _READINGS * self.limits.characters
         if characters(asked) > most:
             raise Oversize(f"the texts have more than {most} characters in all their readings")
-        return self.asked.keep(found, asked, size_of(asked))
+        return asked
 
 
 def characters(items: Iterable[Item]) -> int:

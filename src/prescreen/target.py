@@ -23,7 +23,6 @@ _COMBINATIONS: Final = 1024
 _UNMATCHED: Final[Sequence[Unmatched]] = ("reject", "all", "pass")  # the strictest first
 _IMAGES: Final[Sequence[ImagePolicy]] = ("reject", "moderate", "ignore")
 _SMALL_HEAD: Final = 1 << 10
-_SMALL_BODY: Final = 8 << 10  # bytes, with what is found in it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,23 +54,25 @@ class Framing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """The texts and images to judge; `is_unmatched` as in `Harvest`."""
+    """The texts and images to judge; `is_unmatched` as in `Harvest`.
+
+    `asked` is what the moderator is to be asked about them, () before anybody has thought about that.
+    """
 
     items: Sequence[Item]
     is_unmatched: bool = False
+    asked: Sequence[Item] = ()
 
 
 class Targets:
     """Targets by the rules that they are made of; a combination is compiled when it is first met.
 
-    What was found in small requests is remembered, and found again without being read. Raises ConfigError with the
-    index of the rule at fault.
+    How small heads frame a body is remembered. Raises ConfigError with the index of the rule at fault.
     """
 
     def __init__(self, rules: Sequence[Rule], limits: Limits) -> None:
         self._limits = limits
         self._framings = Memory[Framing](_SMALL_HEAD)
-        self._found = Memory[Found](_SMALL_BODY)
         self.of = lru_cache(_COMBINATIONS)(self._target)
         for index, rule in enumerate(rules):
             try:
@@ -93,17 +94,12 @@ class Targets:
             self._framings.keep(key, known, size)
         return known
 
-    def known(self, framing: Framing, body: bytes) -> Found | None:
-        """What is in a body, where one like it has been read lately."""
-        return self._found.get((framing, body)) if len(body) <= _SMALL_BODY else None
-
     def find(self, framing: Framing, body: bytes) -> Found:
         """What is in a body. Raises RequestError."""
         target = framing.target
         document = decode.decode(framing.head, body, target.accepts, self._limits)
         harvest = target.places.harvest(document, framing.query, self._limits)
-        found = Found(tuple(harvest.items), harvest.is_unmatched)
-        return self._found.keep((framing, body), found, getsizeof(body) + size_of(found.items))
+        return Found(tuple(harvest.items), harvest.is_unmatched)
 
     def _target(self, rules: tuple[Rule, ...]) -> Target:
         return Target(

@@ -241,13 +241,15 @@ def _fault(verdict: object) -> str | None:
 
 
 def _are(values: Iterable[object], *kinds: type) -> bool:
-    return all(issubclass(kind, kinds) for kind in set(map(type, values)))
+    found = set(map(type, values))
+    return found.issubset(kinds) or all(issubclass(kind, kinds) for kind in found)
 
 
 def _are_scores(values: Collection[object]) -> bool:
     if not _are(values, int, float) or bool in map(type, values):
         return False
-    return not [score for score in values if not 0 <= score <= 1]  # type: ignore[operator]  # numbers, as was seen
+    total: Any = sum(values)  # type: ignore[arg-type]  # numbers, as was seen
+    return total == total and (not values or (min(values) >= 0 and max(values) <= 1))  # type: ignore[type-var,operator]  # noqa: PLR0124  # NaN is not itself, nor is a sum with it
 
 
 def _construct(kind: Callable[..., AnyModerator], name: str, options: Mapping[str, object]) -> AnyModerator:

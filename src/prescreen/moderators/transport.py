@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 _OPENAI_ONLY: Final = ("Authorization", "OpenAI-Organization", "OpenAI-Project")
 _LONGEST_ANSWER: Final = 8 << 20  # bytes; a full answer of a moderation endpoint is about 1.2 kB for each item
 _LONGEST_WAIT: Final = 60.0  # seconds; only a backstop, the screen's deadline cuts earlier
+_UNASKED: Final = [  # what the SDK tells of the machine: no service needs it, and each header costs time
+    f"X-Stainless-{name}"
+    for name in (
+        *("Arch", "Async", "Lang", "OS", "Package-Version", "Read-Timeout", "Retry-Count", "Runtime", "Runtime-Version"),
+    )
+]
 _STREAMED: Final = {"X-Stainless-Raw-Response": "stream"}  # what the SDK's `with_streaming_response` sets
 
 
@@ -58,7 +64,8 @@ class Service:
             "timeout": _LONGEST_WAIT,
             "max_retries": 0,  # the SDK's retries sleep without regard to our deadline
         }
-        self._bare = {"Authorization": sdk.Omit()} if headers.get("Authorization") is None else {}
+        left_out = _UNASKED if headers.get("Authorization") else ("Authorization", *_UNASKED)
+        self._headers = _STREAMED | dict.fromkeys(left_out, sdk.Omit())
         self._async_clients: Final = PerLoop(_Opened)
         # Now, and not while somebody waits for it; unless this process forks before it serves.
         self._sync_client: tuple[int, OpenAI] = (os.getpid(), self._made())
@@ -105,7 +112,7 @@ class Service:
         raise AssertionError  # the last round returns or raises
 
     def _how(self, timeout: float) -> Any:
-        return {"headers": _STREAMED | self._bare, "timeout": timeout, "follow_redirects": False}
+        return {"headers": self._headers, "timeout": timeout, "follow_redirects": False}
 
     async def _client(self) -> AsyncOpenAI:
         opened = self._async_clients.get()

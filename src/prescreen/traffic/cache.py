@@ -151,9 +151,7 @@ class VerdictCache:
 def _packed(verdict: Verdict, now: float) -> bytes:
     from pydantic_core import to_json  # a quarter of what the standard library takes
 
-    names = dict.fromkeys((*verdict.categories, *verdict.scores))
-    said = {name: [verdict.categories.get(name), verdict.scores.get(name)] for name in names}
-    facts = [now, verdict.flagged, verdict.model, said]
+    facts = [now, verdict.flagged, verdict.model, dict(verdict.categories), dict(verdict.scores)]
     try:
         return to_json(facts)
     except ValueError:  # half an emoji for a name
@@ -164,9 +162,7 @@ def _packed(verdict: Verdict, now: float) -> bytes:
 def _unpacked(data: bytes) -> tuple[float, Verdict] | None:
     """When the verdict was given, and the verdict; None for what is none of ours."""
     try:
-        made, flagged, model, said = json.loads(data)
-        categories = {name: hit for name, (hit, _) in said.items() if hit is not None}
-        scores = {name: score for name, (_, score) in said.items() if score is not None}
+        made, flagged, model, categories, scores = json.loads(data)
         verdict = sound([Text("", "")], {0: Verdict(flagged, categories, scores, model)}).get(0)
         return None if verdict is None else (float(made), verdict)
     except (ValueError, TypeError, AttributeError):
