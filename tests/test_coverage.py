@@ -785,13 +785,17 @@ def record(rule: str | None = "POST /chat", texts: int = 0, cause: Cause = Cause
     return Record(Decision(Action.ALLOW, rule=rule, cause=cause), "keywords", texts=texts, unmatched=is_unmatched)
 
 
+def report(texts: int = 0) -> Report:
+    return Report(lambda: record(texts=texts), "POST /chat", is_ordinary=True)
+
+
 def test_a_rule_that_never_finds_a_text_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     screen = Screen(rules=[Rule("POST /chat", json="$.x")], moderator=Recorder())
     for _ in range(99):
-        screen.perform_sync(Report(record()))
+        screen.perform_sync(report())
     assert not caplog.records
     for _ in range(200):
-        screen.perform_sync(Report(record()))
+        screen.perform_sync(report())
     [warning] = caplog.records
     assert warning.levelno == logging.WARNING
     assert "the rule POST /chat has matched 100 requests and never found a text" in warning.getMessage()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -63,13 +63,17 @@ class Forgetful(Targets):
         decode.admit(head, target.accepts)
         return Framing(target, head, decode.query_fields(head, self._limits) if target.has_query else ())
 
-    def known(self, framing: Framing, body: bytes) -> None:
+
+class Never(Memory[Any]):
+    """Keeps nothing."""
+
+    def get(self, key: Hashable) -> None:
         return None
 
 
 def forgetful(**options: Any) -> Screen:
     mine = screen(**options)
-    plan = replace(mine.plan, targets=Forgetful(mine.settings.rules, mine.settings.limits))
+    plan = replace(mine.plan, targets=Forgetful(mine.settings.rules, mine.settings.limits), found=Never(0))
     object.__setattr__(mine, "plan", plan)
     return mine
 
@@ -242,14 +246,15 @@ def test_a_large_body_is_not_even_looked_up() -> None:
     class Unhashable(bytes):
         __hash__ = None  # type: ignore[assignment]
 
-    targets = screen().plan.targets
-    framing = targets.framing(targets.of((RULES[0],)), Head("POST", "/chat", headers=tuple(json_of(message()))))
-    assert targets.known(framing, Unhashable(9_000)) is None
+    plan = screen().plan
+    framing = plan.targets.framing(
+        plan.targets.of((RULES[0],)), Head("POST", "/chat", headers=tuple(json_of(message())))
+    )
+    assert plan.known(framing, Unhashable(9_000)) is None
 
 
 def kept(mine: Screen) -> int:
-    targets = mine.plan.targets
-    return max(len(memory._kept) for memory in (targets._framings, targets._found, mine.plan.asked))
+    return max(len(memory._kept) for memory in (mine.plan.targets._framings, mine.plan.found))
 
 
 def test_what_is_kept_is_bounded_however_many_bodies_and_heads_there_are() -> None:
@@ -275,7 +280,7 @@ def test_what_is_large_is_not_kept(body: bytes, reads: list[str]) -> None:
     first = met(mine, "/chat", body, json_of(body))
     assert met(mine, "/chat", body, json_of(body)) == first
     assert reads == ["read", "read"]
-    assert mine.plan.asked._kept == {}
+    assert mine.plan.found._kept == {}
 
 
 def test_a_small_packed_body_that_unpacks_to_much_is_not_kept(reads: list[str]) -> None:

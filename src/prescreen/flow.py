@@ -90,12 +90,14 @@ class _Screening:
     def run(self, reading: Flow[Found]) -> Flow[Decision]:
         """From who sent it and what is in it to the decision, which is on record when it is returned."""
         if not self._plan.room.enter():
-            decision = self._decision(Action.REJECT, Cause.OVERLOADED, problem=_TOO_MANY, retry_after=self._left)
-            yield self._report(decision)
-            return decision
+            overloaded = self._decision(Action.REJECT, Cause.OVERLOADED, problem=_TOO_MANY, retry_after=self._left)
+            yield self._report(overloaded)
+            return overloaded
         try:
             is_unmatched = False
-            decision = None if self._strikes is None or self._subject is None else (yield from self._suspended())
+            decision = (
+                (yield from self._suspended()) if self._strikes is not None and self._subject is not None else None
+            )
             if decision is None:
                 try:
                     found = yield from reading
@@ -127,11 +129,7 @@ class _Screening:
         if (known := plan.known(framing, body)) is not None:
             return known
         size = target.accepts.limit if target.accepts.decode_content else len(body)
-        started = perf_counter()
-        try:
-            return cast("Found", (yield Work(partial(plan.find, framing, body), size)))
-        finally:
-            self.stages["decode"] = perf_counter() - started
+        return cast("Found", (yield from self._worked(partial(plan.find, framing, body), size)))
 
     def given(self, items: Sequence[Item]) -> Flow[Found]:
         """The same for items that come from no request."""
@@ -139,7 +137,15 @@ class _Screening:
 
     def _in_all_readings(self, items: Sequence[Item]) -> Flow[Sequence[Item]]:
         work = partial(self._plan.in_all_readings, self._target, items)
-        return cast("Sequence[Item]", (yield Work(work, characters(items))))
+        return cast("Sequence[Item]", (yield from self._worked(work, characters(items))))
+
+    def _worked(self, run: Callable[[], object], size: int) -> Flow[object]:
+        """What is worked out of so many bytes, and the time for it."""
+        started = perf_counter()
+        try:
+            return (yield Work(run, size))
+        finally:
+            self.stages["decode"] = self.stages.get("decode", 0.0) + perf_counter() - started
 
     def _suspended(self) -> Flow[Decision | None]:
         """The decision on a request of a suspended subject, before anything of it is read."""

@@ -48,18 +48,18 @@ class Plan:
     rungs: Sequence[str] = ()
     room: Room = field(default_factory=lambda: Room(1 << 30))
     recall: Callable[[Sequence[Item]], Sequence[Verdict] | None] = field(default=lambda _: None, repr=False)
-    _found: Memory[Found] = field(default_factory=partial(Memory, _SMALL), repr=False, compare=False)
+    found: Memory[Found] = field(default_factory=partial(Memory, _SMALL), repr=False, compare=False)
 
     def known(self, framing: Framing, body: bytes) -> Found | None:
         """What is in a body, and is to be asked, where one like it has been read lately."""
-        return self._found.get((framing, body)) if len(body) <= _SMALL else None
+        return self.found.get((framing, body)) if len(body) <= _SMALL else None
 
     def find(self, framing: Framing, body: bytes) -> Found:
         """What is in a body, and is to be asked; remembered where both are small. Raises RequestError."""
         found = self.targets.find(framing, body)
         found = replace(found, asked=self.in_all_readings(framing.target, found.items))
         # What is asked holds what was found, and other readings of it.
-        return self._found.keep((framing, body), found, getsizeof(body) + size_of(found.asked))
+        return self.found.keep((framing, body), found, getsizeof(body) + size_of(found.asked))
 
     def in_all_readings(self, target: Target | None, items: Sequence[Item]) -> Sequence[Item]:
         """What the moderator is to be asked about the items. Raises Oversize, for a request (`target`)."""

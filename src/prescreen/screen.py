@@ -199,7 +199,7 @@ class Screen:
         assert isinstance(step, Report), step  # ReadBody is the adapters'
         if self._observe is None and step.is_ordinary and not self._watch.is_for(step.rule) and not logs_ordinary():
             return None
-        record = step.make()
+        record = step.record
         log_decision(record)
         if self._observe is not None:
             self._observe(record)

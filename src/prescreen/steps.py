@@ -80,13 +80,18 @@ class LookUp:
 class Report:
     """Put the decision on record. Answer: None.
 
-    `make` gives the record, for whoever keeps one. `is_ordinary` says that there is nothing in it to be warned of: a clean
-    request that was judged as it should be.
+    The record is made by `make` where somebody wants it. `is_ordinary` says that there is nothing in it to be warned of: it is
+    of a clean request that was judged as it should be. `rule` is the decision's.
     """
 
     make: Callable[[], Record]
     rule: str | None
     is_ordinary: bool
+
+    @property
+    def record(self) -> Record:
+        """The trace of the decision."""
+        return self.make()
 
 
 Step = ReadBody | Work | Moderate | Recall | AddStrike | LookUp | Report

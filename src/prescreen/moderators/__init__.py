@@ -248,7 +248,7 @@ def _are(values: Iterable[object], *kinds: type) -> bool:
 def _are_scores(values: Collection[object]) -> bool:
     if not _are(values, int, float) or bool in map(type, values):
         return False
-    total: Any = sum(values)  # type: ignore[arg-type]  # numbers, as was seen
+    total: Any = sum(values)  # numbers, as was seen
     return total == total and (not values or (min(values) >= 0 and max(values) <= 1))  # type: ignore[type-var,operator]  # noqa: PLR0124  # NaN is not itself, nor is a sum with it
 
 

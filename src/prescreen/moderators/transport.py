@@ -39,7 +39,17 @@ _LONGEST_WAIT: Final = 60.0  # seconds; only a backstop, the screen's deadline c
 _UNASKED: Final = [  # what the SDK tells of the machine: no service needs it, and each header costs time
     f"X-Stainless-{name}"
     for name in (
-        *("Arch", "Async", "Lang", "OS", "Package-Version", "Read-Timeout", "Retry-Count", "Runtime", "Runtime-Version"),
+        *(
+            "Arch",
+            "Async",
+            "Lang",
+            "OS",
+            "Package-Version",
+            "Read-Timeout",
+            "Retry-Count",
+            "Runtime",
+            "Runtime-Version",
+        ),
     )
 ]
 _STREAMED: Final = {"X-Stainless-Raw-Response": "stream"}  # what the SDK's `with_streaming_response` sets

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 logger: Final = logging.getLogger("prescreen")
 
 _LONGEST_NAP: Final = 0.5  # seconds; in between somebody may have left
-_QUIET_ROUNDS: Final = 4  # of the event loop: an answer goes out, the next request comes in, its task starts, and it is here
+_QUIET_ROUNDS: Final = (
+    4  # of the event loop: an answer goes out, the next request comes in, its task starts, and it is here
+)
 
 
 class AwaitingDesk:

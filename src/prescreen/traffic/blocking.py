@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from threading import Event, Lock
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prescreen.errors import ModeratorDown, ModeratorError
 from prescreen.model import Item, Verdict
@@ -14,6 +14,9 @@ from prescreen.traffic.tickets import CUT_SHORT, Heard, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
     from prescreen.traffic import Traffic
+
+
+_NEXT_ONE: Final = 0.001  # seconds in which another thread comes to the desk, if many are on their way
 
 
 class BlockingDesk:
@@ -74,6 +77,7 @@ class BlockingDesk:
 
     def _admitted(self, waiter: Waiter, bell: Event) -> list[Ticket]:
         """What goes into the next call, when there is quota for it; [] where there is nothing, or no time."""
+        self._gather(bell)
         while not waiter.is_done and (left := waiter.deadline - monotonic()) > 0 and (batch := self._next()):
             places: Sequence[int] = ()
             wait = 0.0
@@ -87,6 +91,14 @@ class BlockingDesk:
             bell.wait(min(wait, left))
             bell.clear()
         return []
+
+    def _gather(self, bell: Event) -> None:
+        """Let those come who are on their way: as long as they keep coming, one every millisecond."""
+        end, queued = self.desk.patience(monotonic()), -1
+        while queued < self.desk.queued and not self.desk.is_full and monotonic() < end:
+            queued = self.desk.queued
+            if bell.wait(_NEXT_ONE):
+                return
 
     def _next(self) -> list[Ticket]:
         with self._lock:

@@ -151,7 +151,10 @@ class VerdictCache:
 def _packed(verdict: Verdict, now: float) -> bytes:
     from pydantic_core import to_json  # a quarter of what the standard library takes
 
-    facts = [now, verdict.flagged, verdict.model, dict(verdict.categories), dict(verdict.scores)]
+    categories, scores = dict(verdict.categories), dict(verdict.scores)
+    # Services name a score for each category, in the same order; so no name is kept twice.
+    told = [*scores.values()] if [*scores] == [*categories] else scores
+    facts = [now, verdict.flagged, verdict.model, categories, told]
     try:
         return to_json(facts)
     except ValueError:  # half an emoji for a name
@@ -162,7 +165,8 @@ def _packed(verdict: Verdict, now: float) -> bytes:
 def _unpacked(data: bytes) -> tuple[float, Verdict] | None:
     """When the verdict was given, and the verdict; None for what is none of ours."""
     try:
-        made, flagged, model, categories, scores = json.loads(data)
+        made, flagged, model, categories, told = json.loads(data)
+        scores = dict(zip(categories, told, strict=True)) if isinstance(told, list) else told
         verdict = sound([Text("", "")], {0: Verdict(flagged, categories, scores, model)}).get(0)
         return None if verdict is None else (float(made), verdict)
     except (ValueError, TypeError, AttributeError):

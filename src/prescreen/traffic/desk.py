@@ -1,7 +1,7 @@
 """Who waits for a verdict on what, and which texts go to the moderator together. No I/O, no clock, no lock.
 
-Group commit, as databases do it: with a free slot a text leaves at once; while all calls are out the
-newcomers gather, and leave together when a slot frees. Where many wait, a call takes along no more than a slot's share
+Group commit, as databases do it: while no call is out a text leaves at once; while some are it takes those along that are just
+arriving, for `patience` at the most; while all are out the newcomers gather, and leave together when a slot frees. Where many wait, a call takes along no more than a slot's share
 of them: who is answered together comes back together, and meanwhile the other slots would stand idle. A driver
 (`awaiting`, `blocking`) makes the calls; it says what time it is (`now`, on the monotonic clock).
 """
