@@ -196,6 +196,7 @@ def _notes() -> list[str]:
         "(c) is pure ASGI with its own copy of the body. Both have the SDK's usual client; `openai[aiohttp]` is installed, which",
         "prescreen finds by itself. Servers have one worker, Flask's 32 threads; messages have 300",
         "characters; the provider is a process of its own that answers after 50 ms. CPU is the server's own.",
+        "All of them call `gc.freeze()` when they have started, as docs/operations.md advises.",
     ]
 
 

@@ -44,3 +44,5 @@ elif ruled.KIND == "prescreen":
     from prescreen.wsgi import ModerationMiddleware
 
     app.wsgi_app = ModerationMiddleware(app.wsgi_app, **ruled.options())  # type: ignore[method-assign]  # as Flask's documentation has it
+
+ruled.settle()

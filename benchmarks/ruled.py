@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -26,6 +27,12 @@ def options() -> ScreenOptions:
         "moderators": {"openai": {"base_url": PROVIDER, "api_key": "benchmark"}},
         "deadline": os.environ.get("BENCHMARK_DEADLINE", "5s"),
     }
+
+
+def settle() -> None:
+    """What a server does that has started (docs/operations.md): the garbage collector need not look at its imports again."""
+    gc.collect()
+    gc.freeze()
 
 
 def texts_of(document: Any) -> str | list[str]:

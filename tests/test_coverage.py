@@ -786,7 +786,8 @@ def record(rule: str | None = "POST /chat", texts: int = 0, cause: Cause = Cause
 
 
 def report(texts: int = 0) -> Report:
-    return Report(lambda: record(texts=texts), "POST /chat", is_ordinary=True)
+    made = record(texts=texts)
+    return Report(made.decision, None, lambda: made)
 
 
 def test_a_rule_that_never_finds_a_text_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:

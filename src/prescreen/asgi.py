@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Unpack
 
 from anyio import move_on_after
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from prescreen.current import SCREENED_KEY, Passage, is_left_over, mark, passing, told, unscreened
 from prescreen.deadline import Late, within
 from prescreen.drive import Perform, drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
-from prescreen.loops import pause
 from prescreen.match import announces_body, choose
-from prescreen.model import Decision, Head, Mode, framing_of
+from prescreen.model import Decision, Head, Mode
 from prescreen.overlap import Overlap
 from prescreen.routes import announce
 from prescreen.rule import Rule
@@ -174,7 +174,7 @@ class _Incoming:
         self._pending: Event | None = None
         self._is_gone = False
 
-    def perform(self, step: Step) -> Answer | Coroutine[Any, Any, Answer]:
+    def perform(self, step: Step) -> Answer | Awaitable[Answer]:
         """Perform any step of the flow that screens this request."""
         return self.read(step) if isinstance(step, ReadBody) else self._perform(step)
 
@@ -212,7 +212,7 @@ class _Incoming:
         async def receive() -> Event:
             if self._pending is not None:
                 # Callers poll from inside a cancelled scope; give them nothing that they would drop.
-                await pause()
+                await checkpoint_if_cancelled()
             event, self._pending = self._pending, None
             if event is not None:
                 return event
@@ -237,7 +237,7 @@ class _Incoming:
 def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     """A copy of the request's headers; the specification asks only for iterables, which may be empty when they are read again."""
     given = scope.get("headers", ())
-    if isinstance(given, list) and _PAIR.issuperset(map(type, given)) and _BYTES.issuperset(map(type, chain(*given))):
+    if type(given) is list and _PAIR.issuperset(map(type, given)) and _BYTES.issuperset(map(type, chain(*given))):
         return given.copy()
     if not isinstance(given, _SEQUENCES) or not all(issubclass(kind, _SEQUENCES) for kind in set(map(type, given))):
         given = scope["headers"] = [tuple(pair) for pair in given]
@@ -246,7 +246,6 @@ def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 def _head(scope: Scope, given: Sequence[tuple[bytes, bytes]]) -> Head:
     headers = tuple([(name.lower(), value) for name, value in given])
-    framing = framing_of(headers)
     query = scope.get("query_string", b"")
     return Head(
         method=scope.get("method", "GET"),
@@ -255,11 +254,10 @@ def _head(scope: Scope, given: Sequence[tuple[bytes, bytes]]) -> Head:
         query=query.encode("latin-1", "replace") if isinstance(query, str) else query,
         headers=headers,
         # HTTP/2 and later need no header to announce a body.
-        has_body=announces_body(framing)
+        has_body=announces_body(headers)
         or (scope["type"] == "http" and not scope.get("http_version", "1.1").startswith("1")),
         has_coded_slash=b"%2f" in (scope.get("raw_path") or b"").lower(),
         is_websocket=scope["type"] == "websocket",
         client=(scope.get("client") or (None,))[0],
-        framing=framing,
         state=scope,
     )

@@ -6,17 +6,16 @@ cancelled request, a client gone) closes the flow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from types import CoroutineType
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from prescreen.steps import Answer, Flow, Step
 
 T = TypeVar("T")
 
 
-Perform = Callable[[Step], Answer | Coroutine[Any, Any, Answer]]
-"""Gives the answer to a step, or a coroutine that does; no answer is itself one."""
+Perform = Callable[[Step], Answer | Awaitable[Answer]]
+"""Gives the answer to a step, or an awaitable of it; no answer is itself one."""
 
 
 async def drive(flow: Flow[T], perform: Perform) -> T:
@@ -26,7 +25,7 @@ async def drive(flow: Flow[T], perform: Perform) -> T:
         while True:
             try:
                 answer = perform(step)
-                if type(answer) is CoroutineType:
+                if answer is not None and isinstance(answer, Awaitable):
                     answer = await answer
             except Exception as error:  # noqa: BLE001  # the flow decides what it means
                 step = flow.throw(error)

@@ -57,8 +57,12 @@ def screen_request(plan: Plan, rules: tuple[Rule, ...], head: Head) -> Flow[Deci
 
 def screen_items(plan: Plan, items: Sequence[Item], subject: Subject | None = None) -> Flow[Decision]:
     """Screen texts and images that come from no request."""
-    screening = _Screening(plan, subject)
-    return screening.run(screening.given(items))
+    return _Screening(plan, subject).run(_given(items))
+
+
+def _given(items: Sequence[Item]) -> Flow[Found]:
+    return Found(items)
+    yield  # a generator like the other
 
 
 class _Screening:
@@ -66,9 +70,11 @@ class _Screening:
 
     __slots__ = (
         "_asked",
+        "_is_unmatched",
         "_latency",
         "_left",
         "_plan",
+        "_remembered",
         "_store_problem",
         "_strikes",
         "_subject",
@@ -82,6 +88,8 @@ class _Screening:
         self._strikes = plan.strikes if plan.mode is Mode.ENFORCE else None
         self._left = plan.deadline
         self._store_problem: str | None = None
+        self._remembered: Found | None = None  # where the same body has been read lately
+        self._is_unmatched = False
         self._asked: Sequence[Item] = ()
         self._verdicts: Sequence[Verdict] = ()
         self._latency = 0.0
@@ -94,27 +102,35 @@ class _Screening:
             yield self._report(overloaded)
             return overloaded
         try:
-            is_unmatched = False
-            decision = (
-                (yield from self._suspended()) if self._strikes is not None and self._subject is not None else None
-            )
-            if decision is None:
-                try:
-                    found = yield from reading
-                    is_unmatched = found.is_unmatched
-                    self._asked = found.asked
-                    if self._plan.has_lists or self._store_problem is not None:
-                        decision = yield from self._listed(found.items)
-                except RequestError as error:
-                    decision = self._unscreened(error)
-            if decision is None:
-                decision = self._recalled() or (yield from self._moderated(self._asked))
-            if self._strikes is not None:
-                decision = yield from self._struck(decision)
-            yield self._report(decision, is_unmatched=is_unmatched)
+            decision = yield from self._struck((yield from self._decided(reading)))
+            yield self._report(decision)
             return decision
         finally:
             self._plan.room.leave()
+
+    def _decided(self, reading: Flow[Found]) -> Flow[Decision]:
+        decision = yield from self._suspended()
+        if decision is None:
+            try:
+                decision = yield from self._found(reading)
+            except RequestError as error:
+                decision = self._unscreened(error)
+        return decision or self._recalled() or (yield from self._moderated(self._asked))
+
+    def _found(self, reading: Flow[Found]) -> Flow[Decision | None]:
+        """What is in it, and the decision on that where a list has it."""
+        found = yield from reading
+        self._is_unmatched = found.is_unmatched
+        if self._plan.has_lists:
+            return (yield from self._listed(found))
+        return (yield from self._asks(found))
+
+    def _asks(self, found: Found) -> Flow[Decision | None]:
+        """What the moderator is going to be asked, which stays with what was found; and no decision yet."""
+        if found.asked is None:
+            found.asked = yield from self._in_all_readings(found.items)
+        self._asked = found.asked
+        return None
 
     def read(self, target: Target, head: Head) -> Flow[Found]:
         """From the head to the items; nothing of the body is read where the head alone decides."""
@@ -127,13 +143,10 @@ class _Screening:
         finally:
             self.stages["read"] = perf_counter() - started
         if (known := plan.known(framing, body)) is not None:
+            self._remembered = known
             return known
         size = target.accepts.limit if target.accepts.decode_content else len(body)
         return cast("Found", (yield from self._worked(partial(plan.find, framing, body), size)))
-
-    def given(self, items: Sequence[Item]) -> Flow[Found]:
-        """The same for items that come from no request."""
-        return Found(items, asked=(yield from self._in_all_readings(items)))
 
     def _in_all_readings(self, items: Sequence[Item]) -> Flow[Sequence[Item]]:
         work = partial(self._plan.in_all_readings, self._target, items)
@@ -149,7 +162,8 @@ class _Screening:
 
     def _suspended(self) -> Flow[Decision | None]:
         """The decision on a request of a suspended subject, before anything of it is read."""
-        assert self._subject is not None
+        if self._strikes is None or self._subject is None:
+            return None
         standing = cast("Standing | None", (yield from self._store(partial(Recall, self._subject), _SHARE)))
         if standing is None or standing.suspended_for is None:
             return self._without_store()
@@ -158,8 +172,9 @@ class _Screening:
             Action.REJECT, Cause.SUSPENDED, standing=standing, retry_after=left, problem=f"for {spelled(left)} more"
         )
 
-    def _listed(self, items: Sequence[Item]) -> Flow[Decision | None]:
+    def _listed(self, found: Found) -> Flow[Decision | None]:
         """The decision where a list has it; None where the moderator is to be asked, about what is on no list."""
+        items = found.items
         is_asked = self._plan.has_lists and self._store_problem is None  # one that is down is not waited for twice
         if is_asked and (texts := [item.value for item in items if isinstance(item, Text)]):
             listed = cast("Mapping[str, bool]", (yield from self._store(partial(LookUp, texts), _SHARE)) or {})
@@ -168,16 +183,21 @@ class _Screening:
             ]:
                 return self._decision(Action.REJECT, Cause.FLAGGED, reasons=tuple(dict.fromkeys(denied)))
             left = [each for each in items if not self._is_listed(each, listed, is_allowed=True)]
-            if len(left) < len(items):
-                self._asked = yield from self._in_all_readings(left)
-        return self._without_store()
+            found = found if len(left) == len(items) else Found(left)
+        return self._without_store() or (yield from self._asks(found))
 
     def _recalled(self) -> Decision | None:
         """The decision by verdicts that are at hand for all that was asked; None where somebody has to be asked."""
-        verdicts = self._plan.recall(self._asked) if self._asked else ()
+        if not self._asked:
+            return self._judged((), ())
+        if self._remembered is None or self._remembered.asked is not self._asked:
+            return None
+        started = perf_counter()
+        verdicts = self._plan.recall(self._remembered)
         if verdicts is None:
             return None
         self._verdicts = verdicts
+        self._latency = self.stages["moderator"] = perf_counter() - started
         return self._judged(self._asked, verdicts)
 
     @staticmethod
@@ -236,9 +256,8 @@ class _Screening:
 
     def _struck(self, decision: Decision) -> Flow[Decision]:
         """The decision, held against its subject where it is a strike."""
-        if self._subject is None or self._store_problem is not None:
+        if self._strikes is None or self._subject is None or self._store_problem is not None:
             return decision
-        assert self._strikes is not None
         weight = self._strikes.weight(decision)
         if not weight:
             return decision
@@ -307,11 +326,10 @@ class _Screening:
             **facts,
         )
 
-    def _report(self, decision: Decision, *, is_unmatched: bool = False) -> Report:
-        is_ordinary = decision.cause is Cause.CLEAN and decision.rung is None and self._store_problem is None
-        return Report(partial(self._record, decision, is_unmatched), decision.rule, is_ordinary)
+    def _report(self, decision: Decision) -> Report:
+        return Report(decision, self._store_problem, partial(self._record, decision))
 
-    def _record(self, decision: Decision, is_unmatched: bool) -> Record:  # noqa: FBT001  # called by `_report` alone
+    def _record(self, decision: Decision) -> Record:
         images = [*map(type, self._asked)].count(Image)
         mask: Callable[[str], str] = self._target.places.mask if self._target else str
         places = map(mask, [reason.pointer for reason in decision.reasons]) if decision.reasons else ()
@@ -323,7 +341,7 @@ class _Screening:
             images=images,
             latency=self._latency,
             places=tuple(dict.fromkeys(places)),
-            unmatched=is_unmatched,
+            unmatched=self._is_unmatched,
             store_problem=self._store_problem,
             stages=self.stages,
         )

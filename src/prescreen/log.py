@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from prescreen.model import Cause, Record
+from prescreen.model import Cause, Decision, Record
 from prescreen.units import spelled
 
 _FAILURES: Final = (Cause.UNAVAILABLE, Cause.OVERLOADED)
@@ -17,18 +17,21 @@ _FAILURES: Final = (Cause.UNAVAILABLE, Cause.OVERLOADED)
 logger: Final = logging.getLogger("prescreen")
 
 
-def logs_ordinary() -> bool:
-    """Whether decisions are logged that are no cause for a warning."""
-    return logger.isEnabledFor(logging.INFO)
+def is_logged(decision: Decision, store_problem: str | None) -> bool:
+    """Whether anybody would see such a decision in the log."""
+    return logger.isEnabledFor(_level(decision, store_problem))
 
 
 def log_decision(record: Record) -> None:
     """INFO, or WARNING where the moderator or the store failed or a request passed without being judged."""
-    decision = record.decision
-    is_notable = decision.degraded or decision.rung or decision.cause in _FAILURES or record.store_problem is not None
-    level = logging.WARNING if is_notable else logging.INFO
+    level = _level(record.decision, record.store_problem)
     if logger.isEnabledFor(level):
         logger.log(level, "%s", _sentence(record), extra={"prescreen": event(record)})
+
+
+def _level(decision: Decision, store_problem: str | None) -> int:
+    is_notable = store_problem is not None or decision.rung or decision.degraded or decision.cause in _FAILURES
+    return logging.WARNING if is_notable else logging.INFO
 
 
 def event(record: Record) -> dict[str, object]:

@@ -35,14 +35,6 @@ def in_trio() -> bool:
     return trio is not None and bool(trio.lowlevel.in_trio_task())
 
 
-async def pause() -> None:
-    """Let a cancelled caller find out that it is."""
-    if in_trio():
-        await sys.modules["trio"].lowlevel.checkpoint_if_cancelled()
-    else:
-        await asyncio.sleep(0)
-
-
 class PerLoop(Generic[T]):
     """One T for each event loop, made when it is first asked for; after fork() there is another one."""
 

@@ -8,7 +8,7 @@ and methods, and a request that one of them routes to a ruled handler must not s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -71,10 +71,9 @@ class RuleSet:
                 )
 
 
-@lru_cache(1024)
-def announces_body(framing: tuple[tuple[bytes, bytes], ...]) -> bool:
-    """Whether a body may follow the headers with this framing (HTTP/1.1), whose names are lower-case."""
-    return bool({header for header in framing if header[0] in _ANNOUNCING} - _NO_BODY)
+def announces_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a body may follow these headers (HTTP/1.1), whose names are lower-case."""
+    return bool({header for header in headers if header[0] in _ANNOUNCING} - _NO_BODY)
 
 
 def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
 from os import urandom
 from typing import Final, Literal
+
+FRAMING: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
+"""The headers that say how a body is to be read."""
 
 DECISION_KEY: Final = "prescreen.decision"
 """Where the Decision lies in the ASGI scope and in the WSGI environ."""
@@ -65,8 +67,7 @@ class Head:
     WSGI `SCRIPT_NAME`); `query` is the raw query string; header names are lower-case. `has_body`
     is True where a body may follow, `has_coded_slash` where the path was sent with a `%2F` in it,
     `is_websocket` where messages will follow that are no body. `client` is the address of whoever
-    holds the connection, None for a Unix socket. `framing` are those of the headers that say how the body is to be read, None
-    where nobody has picked them yet. `state` is the live ASGI scope or WSGI environ, where
+    holds the connection, None for a Unix socket. `framing` are those of the headers that say how the body is to be read. `state` is the live ASGI scope or WSGI environ, where
     the app's own middleware puts who the user is.
     """
 
@@ -79,8 +80,12 @@ class Head:
     has_coded_slash: bool = False
     is_websocket: bool = False
     client: str | None = field(default=None, compare=False)
-    framing: tuple[tuple[bytes, bytes], ...] | None = field(default=None, repr=False, compare=False)
     state: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
+    framing: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Picked once, since it is needed more than once of each request.
+        object.__setattr__(self, "framing", tuple([header for header in self.headers if header[0] in FRAMING]))
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of the header `name` (lower-case), in order."""
@@ -89,23 +94,10 @@ class Head:
     @property
     def declared_length(self) -> int | None:
         """The body's length as its sender declares it; None unless that is one plain number."""
-        return _declared(framing_of(self.headers) if self.framing is None else self.framing)
-
-
-FRAMING: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
-
-
-def framing_of(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
-    """Those headers that say how a body is to be read; names are lower-case."""
-    return tuple([header for header in headers if header[0] in FRAMING])
-
-
-@lru_cache(1024)
-def _declared(framing: tuple[tuple[bytes, bytes], ...]) -> int | None:
-    values = [value for name, value in framing if name == b"content-length"]
-    # ASCII digits only: int() would also take "+5", "1_0" and other alphabets' digits.
-    is_plain = len(values) == 1 and len(values[0]) < 19 and values[0].isdigit()
-    return int(values[0]) if is_plain else None
+        values = [value for name, value in self.framing if name == b"content-length"]
+        # ASCII digits only: int() would also take "+5", "1_0" and other alphabets' digits.
+        is_plain = len(values) == 1 and len(values[0]) < 19 and values[0].isdigit()
+        return int(values[0]) if is_plain else None
 
 
 @dataclass(frozen=True, slots=True)

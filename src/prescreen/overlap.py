@@ -7,7 +7,7 @@ What keeps this from being a leak: no byte of the answer leaves before the verdi
 from __future__ import annotations
 
 from asyncio import CancelledError, current_task
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class
@@ -40,7 +40,7 @@ class Overlap:
     ) -> None:
         """Until both are through. Raises what the app raises, unless it is rejected, and ClientGone."""
 
-        def watched(step: Step) -> Answer | Coroutine[Any, Any, Answer]:
+        def watched(step: Step) -> Answer | Awaitable[Answer]:
             if isinstance(step, Moderate):
                 self._may_start.set()  # whatever could refuse the request unjudged has had its say
             return perform(step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from sys import getsizeof
 from typing import Final
@@ -18,7 +18,8 @@ from prescreen.readings import readings
 from prescreen.strikes import Strikes
 from prescreen.target import Found, Framing, Target, Targets, size_of
 
-_SMALL: Final = 8 << 10  # bytes of a body, and of what is found in it in all readings
+_SMALL: Final = 8 << 10  # bytes of a body
+_SMALL_ENTRY: Final = 16 << 10  # bytes of a body, of what is found in it, and of that in all readings
 _READINGS: Final = 4  # times what a request may send: as sent, folded, joined with blanks and without
 
 
@@ -29,7 +30,7 @@ class Plan:
     `longest` is the most characters of one text that the moderator takes, None for any number. `find_subject`
     and `strikes` are None where nobody asks who it was; `has_lists` says that texts may be on lists. `rungs` are tried in
     order when the moderator has failed, before `on_error` decides: "stale", or another moderator's name. `recall` gives the
-    moderator's verdicts on the items where it has given them all and they are at hand, without waiting for anything, else None.
+    moderator's verdicts on what was asked where they are at hand for all of it, without waiting for anything, else None.
     """
 
     targets: Targets
@@ -47,19 +48,24 @@ class Plan:
     on_store_error: Action = Action.ALLOW
     rungs: Sequence[str] = ()
     room: Room = field(default_factory=lambda: Room(1 << 30))
-    recall: Callable[[Sequence[Item]], Sequence[Verdict] | None] = field(default=lambda _: None, repr=False)
-    found: Memory[Found] = field(default_factory=partial(Memory, _SMALL), repr=False, compare=False)
+    recall: Callable[[Found], Sequence[Verdict] | None] = field(default=lambda _: None, repr=False)
+    found: Memory[Found] = field(default_factory=partial(Memory, _SMALL_ENTRY), repr=False, compare=False)
 
     def known(self, framing: Framing, body: bytes) -> Found | None:
-        """What is in a body, and is to be asked, where one like it has been read lately."""
+        """What is in a body, where the same has been read lately."""
         return self.found.get((framing, body)) if len(body) <= _SMALL else None
 
     def find(self, framing: Framing, body: bytes) -> Found:
-        """What is in a body, and is to be asked; remembered where both are small. Raises RequestError."""
+        """What is in a body, and is to be asked; remembered where all that is small. Raises RequestError.
+
+        Where there are lists, they have their say before anything is made of the texts.
+        """
         found = self.targets.find(framing, body)
-        found = replace(found, asked=self.in_all_readings(framing.target, found.items))
-        # What is asked holds what was found, and other readings of it.
-        return self.found.keep((framing, body), found, getsizeof(body) + size_of(found.asked))
+        if not self.has_lists:
+            found.asked = self.in_all_readings(framing.target, found.items)
+        size = size_of(found.items)
+        readings_size = size * _READINGS if found.asked is None else size_of(found.asked)
+        return self.found.keep((framing, body), found, getsizeof(body) + size + readings_size)
 
     def in_all_readings(self, target: Target | None, items: Sequence[Item]) -> Sequence[Item]:
         """What the moderator is to be asked about the items. Raises Oversize, for a request (`target`)."""

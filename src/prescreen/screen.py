@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import starmap
 from pathlib import Path
@@ -17,7 +17,7 @@ from prescreen.errors import ConfigError, raised_at
 from prescreen.flow import DENIED, screen_items, screen_request
 from prescreen.fold import prepare
 from prescreen.load import STALE, Breaker, Cache, Quota, Room
-from prescreen.log import log_decision, logs_ordinary
+from prescreen.log import is_logged, log_decision
 from prescreen.match import RuleSet
 from prescreen.model import (
     Action,
@@ -170,8 +170,8 @@ class Screen:
         logger.error("the configured rejection failed; the default one is sent: %s", fault)
         return Rejections()(decision)
 
-    def perform(self, step: Step) -> Answer | Coroutine[Any, Any, Answer]:
-        """Perform any step but ReadBody; a coroutine where there is something to wait for."""
+    def perform(self, step: Step) -> Answer | Awaitable[Answer]:
+        """Perform any step but ReadBody; an awaitable where there is something to wait for."""
         if isinstance(step, Moderate):
             traffic = self.traffic[step.rung]
             return traffic.stale(step) if step.rung == STALE else traffic.moderate(step)
@@ -197,7 +197,7 @@ class Screen:
         if isinstance(step, Work):
             return step.run()
         assert isinstance(step, Report), step  # ReadBody is the adapters'
-        if self._observe is None and step.is_ordinary and not self._watch.is_for(step.rule) and not logs_ordinary():
+        if not (self._observe or is_logged(step.decision, step.store_problem) or self._watch.is_for(step.decision)):
             return None
         record = step.record
         log_decision(record)

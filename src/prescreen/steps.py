@@ -80,13 +80,12 @@ class LookUp:
 class Report:
     """Put the decision on record. Answer: None.
 
-    The record is made by `make` where somebody wants it. `is_ordinary` says that there is nothing in it to be warned of: it is
-    of a clean request that was judged as it should be. `rule` is the decision's.
+    `store_problem` is the record's. The record itself is made where somebody wants it, by `make`.
     """
 
+    decision: Decision
+    store_problem: str | None
     make: Callable[[], Record]
-    rule: str | None
-    is_ordinary: bool
 
     @property
     def record(self) -> Record:

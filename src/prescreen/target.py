@@ -12,7 +12,7 @@ from prescreen import decode
 from prescreen.document import Accepts, Field, Limits
 from prescreen.errors import ConfigError
 from prescreen.memory import Memory
-from prescreen.model import Action, BodyKind, Head, ImagePolicy, Item, Text, Unmatched, framing_of
+from prescreen.model import Action, BodyKind, Head, ImagePolicy, Item, Text, Unmatched
 from prescreen.paths import Places
 from prescreen.policy import strictest
 from prescreen.rule import EVERYTHING, SWITCHES, Rule
@@ -52,16 +52,18 @@ class Framing:
     query: tuple[Field, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Found:
     """The texts and images to judge; `is_unmatched` as in `Harvest`.
 
-    `asked` is what the moderator is to be asked about them, () before anybody has thought about that.
+    `asked` is what the moderator is to be asked about them, None before anybody has thought about that. `at_hand` is for
+    whoever is asked, to keep what was last said of all that.
     """
 
     items: Sequence[Item]
     is_unmatched: bool = False
-    asked: Sequence[Item] = ()
+    asked: Sequence[Item] | None = None
+    at_hand: object = None
 
 
 class Targets:
@@ -82,12 +84,12 @@ class Targets:
 
     def framing(self, target: Target, head: Head) -> Framing:
         """How the body behind this head is to be read. Raises RequestError where the head alone decides that it is not."""
-        told = framing_of(head.headers) if head.framing is None else head.framing
+        told = head.framing
         query = head.query if target.has_query else b""
         key = (target, told, query, head.is_websocket)
         known = self._framings.get(key)
         if known is None:
-            head = Head("", "", query=query, headers=told, is_websocket=head.is_websocket, framing=told)
+            head = Head("", "", query=query, headers=told, is_websocket=head.is_websocket)
             decode.admit(head, target.accepts)
             known = Framing(target, head, decode.query_fields(head, self._limits) if target.has_query else ())
             size = len(query) + sum(getsizeof(name) + getsizeof(value) for name, value in told)

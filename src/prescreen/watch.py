@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from prescreen.forks import lock_over_forks
-from prescreen.model import Record
+from prescreen.model import Decision, Record
 from prescreen.rule import Rule
 
 logger: Final = logging.getLogger("prescreen")
@@ -27,16 +27,18 @@ class Watch:
         self._anonymous = _PATIENCE if has_subjects else 0
         self._lock = lock_over_forks()
 
-    def is_for(self, rule: str | None) -> bool:
-        """Whether there is anything left to learn from a request that was screened by it."""
-        return rule in self._left or (self._anonymous > 0 and rule is not None)
+    def is_for(self, decision: Decision) -> bool:
+        """Whether there is anything to learn from it: from most there is not, once texts and subjects have been found."""
+        return decision.rule is not None and (bool(self._anonymous) or decision.rule in self._left)
 
     def see(self, record: Record) -> None:
         """Take note of one decision."""
-        if self._anonymous and record.decision.rule is not None:
-            self._see_subject(record)
         rule = record.decision.rule
-        if rule is None or rule not in self._left:
+        if rule is None:
+            return
+        if self._anonymous:
+            self._see_subject(record)
+        if rule not in self._left:
             return  # done with, or several rules together, of which none can be said to have missed
         with self._lock:
             has_none_left = self._count(rule, record)

@@ -18,7 +18,7 @@ from prescreen.current import SCREENED_KEY, Passage, followed, is_left_over, mar
 from prescreen.drive import drive_sync
 from prescreen.errors import ConfigError, Incomplete, LengthRequired, Oversize, Unreadable
 from prescreen.match import announces_body, choose
-from prescreen.model import Decision, Head, Mode, framing_of
+from prescreen.model import Decision, Head, Mode
 from prescreen.routes import announce
 from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from
 from prescreen.steps import Answer, ReadBody, Step
@@ -213,7 +213,6 @@ def _is_made(response: object, environ: Environ) -> bool:
 
 def _head(environ: Environ, root: str, path: str) -> Head:
     headers = tuple(_headers(environ))
-    framing = framing_of(headers)
     method = environ.get("REQUEST_METHOD", "GET")
     is_websocket = method == "GET" and "websocket" in str(environ.get("HTTP_UPGRADE", "")).lower()
     return Head(
@@ -222,11 +221,10 @@ def _head(environ: Environ, root: str, path: str) -> Head:
         root_path=root,
         query=str(environ.get("QUERY_STRING", "")).encode("latin-1"),
         headers=headers,
-        has_body=announces_body(framing) or not str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).startswith("HTTP/1"),
+        has_body=announces_body(headers) or not str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).startswith("HTTP/1"),
         has_coded_slash="%2f" in str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").lower(),
         is_websocket=is_websocket,
         client=environ.get("REMOTE_ADDR") or None,
-        framing=framing,
         state=environ,
     )
 

@@ -248,8 +248,9 @@ def _are(values: Iterable[object], *kinds: type) -> bool:
 def _are_scores(values: Collection[object]) -> bool:
     if not _are(values, int, float) or bool in map(type, values):
         return False
-    total: Any = sum(values)  # numbers, as was seen
-    return total == total and (not values or (min(values) >= 0 and max(values) <= 1))  # type: ignore[type-var,operator]  # noqa: PLR0124  # NaN is not itself, nor is a sum with it
+    scores: Any = values  # numbers, as was seen
+    # NaN may hide from min and max, but not in a sum, which it makes NaN, too; and that is not even itself.
+    return not scores or (min(scores) >= 0 and max(scores) <= 1 and (total := sum(scores)) == total)
 
 
 def _construct(kind: Callable[..., AnyModerator], name: str, options: Mapping[str, object]) -> AnyModerator:

@@ -8,13 +8,12 @@ for each event loop, because an async client dies with its loop.
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from prescreen.errors import (
@@ -36,22 +35,18 @@ if TYPE_CHECKING:
 _OPENAI_ONLY: Final = ("Authorization", "OpenAI-Organization", "OpenAI-Project")
 _LONGEST_ANSWER: Final = 8 << 20  # bytes; a full answer of a moderation endpoint is about 1.2 kB for each item
 _LONGEST_WAIT: Final = 60.0  # seconds; only a backstop, the screen's deadline cuts earlier
-_UNASKED: Final = [  # what the SDK tells of the machine: no service needs it, and each header costs time
-    f"X-Stainless-{name}"
-    for name in (
-        *(
-            "Arch",
-            "Async",
-            "Lang",
-            "OS",
-            "Package-Version",
-            "Read-Timeout",
-            "Retry-Count",
-            "Runtime",
-            "Runtime-Version",
-        ),
-    )
-]
+# What the SDK tells of the machine: no service needs it, and each header costs time.
+_UNASKED: Final = (
+    "X-Stainless-Arch",
+    "X-Stainless-Async",
+    "X-Stainless-Lang",
+    "X-Stainless-OS",
+    "X-Stainless-Package-Version",
+    "X-Stainless-Read-Timeout",
+    "X-Stainless-Retry-Count",
+    "X-Stainless-Runtime",
+    "X-Stainless-Runtime-Version",
+)
 _STREAMED: Final = {"X-Stainless-Raw-Response": "stream"}  # what the SDK's `with_streaming_response` sets
 
 
@@ -74,7 +69,7 @@ class Service:
             "timeout": _LONGEST_WAIT,
             "max_retries": 0,  # the SDK's retries sleep without regard to our deadline
         }
-        left_out = _UNASKED if headers.get("Authorization") else ("Authorization", *_UNASKED)
+        left_out = _UNASKED if headers.get("Authorization") is not None else ("Authorization", *_UNASKED)
         self._headers = _STREAMED | dict.fromkeys(left_out, sdk.Omit())
         self._async_clients: Final = PerLoop(_Opened)
         # Now, and not while somebody waits for it; unless this process forks before it serves.
@@ -258,16 +253,9 @@ def _is_named(error: Exception, name: str) -> bool:
     return any(kind.__name__ == name and kind.__module__.startswith("httpx") for kind in type(error).__mro__)
 
 
-@cache
 def _sdk() -> Any:
-    """The SDK, once: its hundred thousand objects stay, so that the garbage collector need not look through them again.
-
-    Else each full collection stops the process for 40 to 90 ms, and under load that is one in a few thousand requests.
-    """
     try:
         import openai
     except ImportError as error:
         raise ConfigError("", "the openai package is missing; run: pip install 'openai>=2,<4'") from error
-    gc.collect()
-    gc.freeze()
     return openai

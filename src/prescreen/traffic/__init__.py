@@ -21,6 +21,7 @@ from prescreen.model import Item, Observer, Verdict
 from prescreen.moderators import Bound, translated
 from prescreen.moderators.call import moderate, moderate_sync
 from prescreen.steps import Moderate
+from prescreen.target import Found
 from prescreen.traffic.answers import Keys, every, in_thread, is_link, late, still_open, unless_failed
 from prescreen.traffic.awaiting import AwaitingDesk
 from prescreen.traffic.blocking import BlockingDesk
@@ -68,11 +69,11 @@ class Traffic:
         """Whether verdicts are kept."""
         return self._cache is not None and self._cache.is_on
 
-    def recall(self, items: Sequence[Item]) -> Sequence[Verdict] | None:
-        """The verdicts on these very items, where this process has them all at hand; None where `moderate` is to look."""
-        verdicts = self._cache.recall(items) if self._cache is not None else None
+    def recall(self, found: Found) -> Sequence[Verdict] | None:
+        """The verdicts on all that is asked of a body, where they are at hand; None where `moderate` is to look."""
+        verdicts = self._cache.recall(found) if self._cache is not None else None
         if verdicts is not None:
-            self._teller.asked(items, None, range(len(items)))
+            self._teller.asked(found.asked or (), None, range(len(verdicts)))
         return verdicts
 
     async def moderate(self, step: Moderate, known: Known | None = None) -> Sequence[Verdict]:
@@ -82,7 +83,7 @@ class Traffic:
             if self._cache is None:
                 return await self._alone(step, known)
             keys = [self._cache.key(item) for item in step.items]
-            known |= self._cache.find(keys, step.items)
+            known |= self._cache.find(keys)
             if len(known) < len(keys):
                 await self._fill(self._cache, step, dict(enumerate(keys)), known)
             else:
@@ -98,7 +99,7 @@ class Traffic:
             if self._cache is None:
                 return self._alone_sync(step, known)
             keys = [self._cache.key(item) for item in step.items]
-            known |= self._cache.find(keys, step.items)
+            known |= self._cache.find(keys)
             if len(known) < len(keys):
                 self._fill_sync(self._cache, step, dict(enumerate(keys)), known)
             else:

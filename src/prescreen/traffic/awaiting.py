@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 logger: Final = logging.getLogger("prescreen")
 
 _LONGEST_NAP: Final = 0.5  # seconds; in between somebody may have left
-_QUIET_ROUNDS: Final = (
-    4  # of the event loop: an answer goes out, the next request comes in, its task starts, and it is here
-)
+# Of the event loop: an answer goes out, the next request comes in, its task starts, and it is here.
+_QUIET_ROUNDS: Final = 4
 
 
 class AwaitingDesk:
@@ -93,8 +92,8 @@ class AwaitingDesk:
         """Let those come who are on their way: until the event loop has gone round and brought nobody, a few times over."""
         from anyio.lowlevel import checkpoint
 
-        end, quiet, queued = self.desk.patience(monotonic()), 0, self.desk.queued
-        while quiet < _QUIET_ROUNDS and monotonic() < end and not self.desk.is_full:
+        since, quiet, queued = monotonic(), 0, self.desk.queued
+        while quiet < _QUIET_ROUNDS and self.desk.patience(since, monotonic()) > 0:
             await checkpoint()
             quiet, queued = (quiet + 1 if self.desk.queued == queued else 0), self.desk.queued
 

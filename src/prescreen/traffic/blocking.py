@@ -94,11 +94,13 @@ class BlockingDesk:
 
     def _gather(self, bell: Event) -> None:
         """Let those come who are on their way: as long as they keep coming, one every millisecond."""
-        end, queued = self.desk.patience(monotonic()), -1
-        while queued < self.desk.queued and not self.desk.is_full and monotonic() < end:
-            queued = self.desk.queued
-            if bell.wait(_NEXT_ONE):
+        since, last = monotonic(), -1
+        while True:
+            with self._lock:
+                left, queued = self.desk.patience(since, monotonic()), self.desk.queued
+            if left < _NEXT_ONE or queued == last or bell.wait(_NEXT_ONE):
                 return
+            last = queued
 
     def _next(self) -> list[Ticket]:
         with self._lock:

@@ -14,11 +14,11 @@ from typing import Final
 
 from prescreen.errors import StoreError
 from prescreen.load import Cache
-from prescreen.memory import Memory
 from prescreen.model import Item, Text, Verdict
 from prescreen.moderators import sound
 from prescreen.stores import LARGEST_VALUE, LONGEST_TTL, Store
 from prescreen.stores.memory import MemoryStore
+from prescreen.target import Found
 from prescreen.traffic.answers import is_link
 
 logger: Final = logging.getLogger("prescreen")
@@ -27,6 +27,7 @@ Known = dict[int, Verdict]
 
 _PREFIX: Final = "verdict:"
 _DIGEST: Final = 20  # bytes: no two texts of the world share one by chance
+_AT_HAND: Final = 8  # verdicts, of each small body that was read lately
 _REMEMBERED: Final = 512  # verdicts, ready for use
 _AHEAD: Final = 60.0  # seconds: so far may another machine's clock be
 _QUIET: Final = 5.0  # seconds in which a shared store that failed is left alone
@@ -34,12 +35,9 @@ _QUIET: Final = 5.0  # seconds in which a shared store that failed is left alone
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _AtHand:
-    """Items, the verdicts on all of them, and when (in Unix time) the first of these is too old.
+    """A cache's verdicts on all that is asked of a body, and until when (on the monotonic clock) they answer."""
 
-    It holds the items, so that no others have their `id` meanwhile.
-    """
-
-    items: Sequence[Item]
+    cache: VerdictCache
     verdicts: Sequence[Verdict]
     until: float
 
@@ -59,7 +57,6 @@ class VerdictCache:
         self._kept_for = min(self._ttl + (float(options.stale) if has_stale else 0.0), LONGEST_TTL)
         self._own: Final = MemoryStore(options.entries, int(options.size))
         self._shared = shared if secret is not None and options.shared else None
-        self._at_hand: Final = Memory[_AtHand](1)
         self._quiet_until = 0.0
         key = blake2b(secret.encode(), person=b"verdicts").digest() if secret is not None else urandom(64)
         self._digest = blake2b(identity.encode("utf-8", "surrogatepass") + b"\0", key=key, digest_size=_DIGEST)
@@ -78,26 +75,27 @@ class VerdictCache:
         digest.update(f"{kind}{value}".encode("utf-8", "surrogatepass"))
         return f"{_PREFIX}{digest.hexdigest()}"
 
-    def recall(self, items: Sequence[Item]) -> Sequence[Verdict] | None:
-        """The verdicts on these very items, where they have been found together lately; None where they are to be looked for."""
-        found = self._at_hand.get(id(items))
-        if found is None or found.items is not items or time.time() >= found.until:
+    def recall(self, found: Found) -> Sequence[Verdict] | None:
+        """What this process knows of all that is asked of a body, if that is little and all known; it is at hand from then on."""
+        last = found.at_hand
+        if isinstance(last, _AtHand) and last.cache is self and time.monotonic() < last.until:
+            return last.verdicts
+        asked = found.asked or ()
+        if not self.is_on or not 0 < len(asked) <= _AT_HAND:
             return None
-        return found.verdicts
+        kept = list(self._found(self._own, dict(enumerate(map(self.key, asked))), is_stale=False))
+        if len(kept) < len(asked):
+            return None
+        left = min(made for *_, made in kept) + self._ttl - time.time()
+        found.at_hand = at_hand = _AtHand(self, [verdict for _, verdict, *_ in kept], time.monotonic() + left)
+        return at_hand.verdicts
 
-    def find(self, keys: Sequence[str | None], items: Sequence[Item] = (), *, is_stale: bool = False) -> Known:
-        """What this process knows of the items with these keys, by their index; with `is_stale` expired verdicts, too.
-
-        Where that is all, it is at hand from then on for `recall` of these `items`.
-        """
+    def find(self, keys: Sequence[str | None], *, is_stale: bool = False) -> Known:
+        """What this process knows of the items with these keys, by their index; with `is_stale` expired verdicts, too."""
         if not self.is_on:
             return {}
-        found = list(self._found(self._own, dict(enumerate(keys)), is_stale=is_stale))
-        if items and len(found) == len(items) and not is_stale:
-            until = min(made for _, _, _, made in found) + self._ttl
-            verdicts = [verdict for _, verdict, _, _ in found]
-            self._at_hand.keep(id(items), _AtHand(items, verdicts, until), 0)
-        return {index: verdict for index, verdict, _, _ in found}
+        found = self._found(self._own, dict(enumerate(keys)), is_stale=is_stale)
+        return {index: verdict for index, verdict, *_ in found}
 
     def find_shared(self, keys: Mapping[int, str | None], *, is_stale: bool = False) -> Known:
         """The same of all processes, for the items that are missing; it blocks. {} where the store does not answer."""
@@ -110,7 +108,7 @@ class VerdictCache:
             return {}
         if not is_stale and found:  # as it is, with its own age
             self._own.put({key: data for index, _, data, _ in found if (key := keys[index])}, self._kept_for)
-        return {index: verdict for index, verdict, _, _ in found}
+        return {index: verdict for index, verdict, *_ in found}
 
     def keep(self, verdicts: Mapping[str, Verdict]) -> None:
         """Keep the moderator's own verdicts by key, in this process."""
@@ -169,5 +167,5 @@ def _unpacked(data: bytes) -> tuple[float, Verdict] | None:
         scores = dict(zip(categories, told, strict=True)) if isinstance(told, list) else told
         verdict = sound([Text("", "")], {0: Verdict(flagged, categories, scores, model)}).get(0)
         return None if verdict is None else (float(made), verdict)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return None

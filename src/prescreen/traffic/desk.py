@@ -56,14 +56,17 @@ class Desk:
         """How many items wait for a slot."""
         return len(self._texts) + len(self._images) + sum(map(len, self._halves))
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the next call has its share already, whoever else may come."""
-        return len(self._texts) >= self._share
+    def patience(self, since: float, now: float) -> float:
+        """How many seconds longer the next call may wait for company, having waited since then; 0 or less is not at all.
 
-    def patience(self, now: float) -> float:
-        """Until when the next call may wait for company: not at all while no other is out, else for a small part of what one takes."""
-        return now + _COMPANY * self._usual if self._out and now < self._usual_until else now
+        Not while there are slots for all who wait, nor where nobody could come along, or it would be too late for somebody; else
+        for a small part of what a call takes.
+        """
+        share = min(self._share, self._most)
+        is_ready = self._halves or self._texts.first or not 0 < len(self._texts) < share
+        if is_ready or self._waiting <= self._slots or now >= self._usual_until:
+            return 0.0
+        return min(since + _COMPANY * self._usual, self._texts.end - self._usual) - now
 
     def joinable(self, keys: Mapping[int, str | None]) -> list[int]:
         """The indexes of the items that would not need a place of their own in a call."""

@@ -30,6 +30,11 @@ class Lanes:
     def __len__(self) -> int:
         return len(self.first) + sum(map(len, self._lanes.values()))
 
+    @property
+    def end(self) -> float:
+        """When the first goes of those who have a lane."""
+        return min(waiter.deadline for waiter in self._lanes)
+
     def join(self, waiter: Waiter, tickets: Iterable[Ticket]) -> None:
         """Queue them, if there are any."""
         if lane := deque(tickets):
