@@ -9,6 +9,7 @@ import logging
 import random
 import tracemalloc
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -264,15 +265,29 @@ def test_images_are_ignored_where_the_rule_says_so() -> None:
         Cause.CLEAN,
         [Text("/parts/0/image_url/url", PICTURE)],
     )  # its address can be read
-    decision, asked = post(rule, {"parts": ["hi", PNG]})
+    decision, asked = post(rule, {"parts": ["hi", picture(PNG)]})
     assert (decision.cause, asked) == (Cause.CLEAN, [Text("/parts/0", "hi")])
-    assert post(rule, {"parts": [PNG]})[0].cause is Cause.UNWANTED
+    assert post(rule, {"parts": [picture(PNG)]})[0].cause is Cause.UNWANTED
+
+
+@pytest.mark.parametrize("url", [PNG, f"{PNG[:32]}{'SevenVioletLanterns' * 500}"], ids=["whole", "long"])
+def test_where_images_are_ignored_one_that_nothing_says_is_one_is_a_text(url: str) -> None:
+    """A handler may read it, and words can be written so that they begin and end like an image."""
+    for rule in (Rule("POST /chat", json="$.parts", images="ignore"), Rule("POST /chat", json="all", images="ignore")):
+        _, asked = post(rule, {"parts": ["hi", url]})
+        assert Text("/parts/1", url) in asked
+    form = screened(Rule("POST /chat", form="x", images="ignore"), urlencode({"x": url}).encode(), content_type=FORM)
+    assert Text("/x", url) in form[1]
+
+
+def picture(url: str) -> dict[str, object]:
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def test_ignored_images_are_counted_too_since_finding_them_is_work() -> None:
     rule = Rule("POST /chat", json="$.parts", images="ignore")
-    assert post(rule, {"parts": ["hi", *[PNG] * 255]})[0].cause is Cause.CLEAN
-    assert post(rule, {"parts": ["hi", *[PNG] * 256]})[0].cause is Cause.OVERSIZE
+    assert post(rule, {"parts": ["hi", *[picture(PNG)] * 255]})[0].cause is Cause.CLEAN
+    assert post(rule, {"parts": ["hi", *[picture(PNG)] * 256]})[0].cause is Cause.OVERSIZE
 
 
 def test_an_image_that_is_too_large_is_refused() -> None:
@@ -369,9 +384,14 @@ def test_a_bomb_is_refused_by_its_size_and_by_its_ratio() -> None:
     assert screened(large, packed, content_type=JSON, content_encoding="gzip")[0].cause is Cause.CLEAN
 
 
+def test_where_text_is_taken_nothing_may_be_packed() -> None:
+    with pytest.raises(ConfigError, match="decode_content: it is for JSON"):
+        Rule("POST /chat", json="$.message", text=True, decode_content=True)
+
+
 @pytest.mark.parametrize("kind", [FORM, PARTS, "text/plain"])
 def test_only_json_may_be_packed(kind: str) -> None:
-    rule = Rule("POST /chat", json="$.message", form="message", text=True, decode_content=True)
+    rule = Rule("POST /chat", json="$.message", form="message", decode_content=True)
     decision, _ = screened(rule, gzip.compress(b"message=hi"), content_type=kind, content_encoding="gzip")
     assert decision.cause is Cause.UNSUPPORTED
 
@@ -432,6 +452,11 @@ def test_a_body_without_a_type_is_read_where_the_rule_says_so() -> None:
     assert screened(OFF, MESSAGE)[0].cause is Cause.UNSUPPORTED
     assert screened(Rule("POST /chat", json="$.message", allow_untyped=True), MESSAGE)[0].cause is Cause.FLAGGED
     assert screened(Rule("POST /chat", json="$.message", allow_untyped=True), b"prose")[0].cause is Cause.UNREADABLE
+    untyped = Rule("POST /chat", form="message", allow_untyped=True)
+    assert screened(untyped, f"message={BAD}".replace(" ", "+").encode())[0].cause is Cause.FLAGGED
+    # There are readers that take any body without a type for JSON.
+    hidden = json.dumps({"message": BAD, "x": "&message=hi&"}).encode()
+    assert screened(untyped, hidden)[0].cause is Cause.UNSUPPORTED
     form = Rule("POST /chat", form="message", json="$.message", allow_untyped=True)
     assert screened(form, b"message=seven+violet+lanterns")[0].cause is Cause.FLAGGED
     assert screened(form, MESSAGE)[0].cause is Cause.FLAGGED

@@ -330,8 +330,29 @@ def test_a_narrow_rule_leaves_the_rest_to_a_wider_one(narrow: str, wide: str, pa
 )
 def test_where_the_method_or_path_is_in_doubt_every_rule_on_it_counts(method: str, path: str) -> None:
     rules = [rule("POST /a/{x}"), rule("POST /{x}/b"), rule("POST /c")]
-    assert found(rules, "POST", "/a/b") == "POST /a/{x}"
     assert found(rules, method, path) == "POST /a/{x} + POST /{x}/b"
+
+
+@pytest.mark.parametrize(
+    ("matches", "path", "expected"),
+    [
+        pytest.param(["POST /a/{x}", "POST /{x}/b"], "/a/b", "POST /a/{x} + POST /{x}/b", id="neither is wider"),
+        pytest.param(["POST /a/b", "POST /{x}/b", "POST *"], "/a/b", "POST /a/b", id="wider ones behind"),
+        pytest.param(["POST /{x}/b", "POST /a/{y:path}"], "/a/b", "POST /{x}/b + POST /a/{y:path}", id="a rest"),
+        pytest.param(["POST /{x:int}", "POST /{y}"], "/5", "POST /{x:int}", id="a narrower kind"),
+        pytest.param(
+            ["PUT,POST /a/{rest:path}", "POST /b/{x:int}"],
+            "/a/b/-1",
+            "PUT,POST /a/{rest:path} + POST /b/{x:int}",
+            id="wide",
+        ),
+    ],
+)
+def test_where_rules_cross_each_may_be_the_one_that_a_framework_goes_by(
+    matches: list[str], path: str, expected: str
+) -> None:
+    rules = [rule(match) for match in matches]
+    assert found(rules, "POST", path, "/a" if "-1" in path else "") == expected
 
 
 def test_letter_case_alone_puts_nothing_in_doubt_where_the_same_rule_fits_without_it() -> None:
@@ -424,8 +445,12 @@ def test_a_body_under_a_method_that_no_rule_names_is_screened_by_all_of_the_path
     [
         ("GET /health", "/health", ""),
         ("GET /health", "/api/health", "/api"),
-        ("GET /api/health", "/api/health", "/api"),
         ("GET /api/health", "/api/health", ""),
+        ("GET /", "/api", "/api"),
+        ("GET /items/{id:float}", "/items/1.5", ""),
+        ("GET /items/{id:uuid}", "/items/0b8f3a52-7c1e-4d7a-9a55-0f2f6c1d2e3f", ""),
+        ("GET /items/{id:slug}", "/items/forty-two", ""),
+        ("GET /items/{id:str}", "/items/forty-two", ""),
         ("* /health", "/health", ""),
         ("/health", "/health", ""),
         ("GET /health/", "/health/", ""),
@@ -477,6 +502,7 @@ def test_a_body_where_none_belongs_is_not_exempt() -> None:
             ("GET", "/api/health", ""),
             ("GET", "/apihealth", "/api"),
             ("GET", "/API/health", "/api"),
+            ("GET", "/x/api/health", "/api"),
             ("get", "/health", ""),
             ("PUT", "/health", ""),
             ("FOO", "/health", ""),
@@ -497,6 +523,11 @@ def test_a_body_where_none_belongs_is_not_exempt() -> None:
             ("GET /items/{id:int}", "/items/new"),
             ("GET /items/{id:int}", "/items/٣"),
             ("GET /items/{id:int}", "/items/4/2"),
+            ("GET /items/{id:float}", "/items/special"),
+            ("GET /items/{id:float}", "/items/15"),
+            ("GET /items/{id:uuid}", "/items/special"),
+            ("GET /items/{id:uuid}", "/items/0B8F3A52-7c1e-4d7a-9a55-0f2f6c1d2e3f"),
+            ("GET /items/{id:slug}", "/items/a.b"),
             ("GET /items/{id}", "/items/"),
             ("GET /items/{id}", "/items/4/2"),
             ("GET /items/{id}", "/items/4\x00"),
@@ -512,6 +543,49 @@ def test_a_body_where_none_belongs_is_not_exempt() -> None:
 )
 def test_an_exemption_covers_nothing_but_its_own_spelling(match: str, method: str, path: str, root_path: str) -> None:
     assert found([exempt(match), rule("GET,PUT *")], method, path, root_path, has_body=False) == "GET,PUT *"
+
+
+def test_an_exemption_is_written_without_the_mount_since_frameworks_route_without_it() -> None:
+    rules = [exempt("POST /{tenant}/chat"), rule("POST /chat"), rule("POST *")]
+    assert found(rules, "POST", "/api/chat", "/api") == "POST /chat + POST *"
+    assert found(rules, "POST", "/api/acme/chat", "/api") is None
+    assert (
+        found([exempt("POST /webhooks/{name}"), rule("POST *")], "POST", "/webhooks/messages", "/webhooks") == "POST *"
+    )
+    assert found([exempt("GET /api/health"), rule("GET *")], "GET", "/api/health", "/api", has_body=False) == "GET *"
+
+
+def test_a_rule_that_names_the_path_with_its_mount_stands_before_an_exemption_without_it() -> None:
+    rules = [exempt("POST /chat"), rule("POST /api/chat"), rule("POST *")]
+    assert found(rules, "POST", "/api/chat", "/api") == "POST /api/chat + POST *"
+    assert found([rules[0], rules[2]], "POST", "/api/chat", "/api") is None
+
+
+def test_a_mount_may_stand_anywhere_since_there_are_frameworks_that_look_for_it_there() -> None:
+    assert found([rule("POST /chat")], "POST", "/x/api/chat", "/api") == "POST /chat"
+    assert found([rule("POST /chat")], "POST", "/x/chat", "/api") is None
+
+
+def test_below_its_mount_a_path_may_be_nothing_more_than_the_root() -> None:
+    rules = [rule("POST /chat"), rule("POST /")]
+    assert found(rules, "POST", "/chat", "/chat") == "POST /chat + POST /"
+
+
+@pytest.mark.parametrize("path", ["//items//c", "/items/ /c", "//items/\x00/c", "/items//c"])
+def test_an_empty_segment_may_be_a_parameter_where_another_one_is_nothing(path: str) -> None:
+    assert found([rule("POST /items/{id}/c")], "POST", path) == "POST /items/{id}/c"
+
+
+def test_many_empty_segments_cost_no_more_than_their_number() -> None:
+    rules = RuleSet([rule("POST /{a}/{b}/{c}/{d}/{e}/x")])
+    assert rules.on_path("/" * 200_000 + "x") == tuple(rules.rules)
+
+
+def test_an_exemption_with_a_kind_of_parameter_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\{id:hex\}.* it knows str, string, path, int, float, uuid, slug"):
+        exempt("POST /items/{id:hex}")
+    rules = [rule("POST /items/{id:hex}"), rule("POST /items/special"), rule("POST /items/{id:oct}")]
+    assert found(rules, "POST", "/items/special") == "POST /items/{id:hex} + POST /items/special"
 
 
 def test_a_path_with_a_coded_slash_is_not_exempt() -> None:
@@ -690,15 +764,21 @@ COMPILED: Final = RuleSet(THOUSAND)
 
 
 def linear(method: str, segments: Sequence[str], *, has_body: bool) -> tuple[Rule, ...]:
-    """The obvious search, rule by rule."""
-    on_path = []
+    """The obvious search, rule by rule: the first one, and what crosses it."""
+    on_path, named = [], []
     for each in THOUSAND:
         methods, _, template = each.match.partition(" ")
-        if all(one in ("{p}", other) for one, other in zip(template[1:].split("/"), segments, strict=True)):
+        if covers(template[1:].split("/"), segments):
             on_path.append(each)
             if methods == "*" or method in methods.split(",") or (method == "HEAD" and "GET" in methods):
-                return (each,)
-    return tuple(on_path) if has_body else ()
+                named.append((each, template[1:].split("/")))
+    if not named:
+        return tuple(on_path) if has_body else ()
+    return (named[0][0], *(each for each, template in named[1:] if not covers(template, named[0][1])))
+
+
+def covers(wide: Sequence[str], narrow: Sequence[str]) -> bool:
+    return all(one in ("{p}", other) for one, other in zip(wide, narrow, strict=True))
 
 
 @PROPERTY

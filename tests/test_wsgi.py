@@ -213,6 +213,23 @@ def test_an_input_that_ends_by_itself_is_read_to_its_end() -> None:
     assert "HTTP_TRANSFER_ENCODING" not in app.environs[0]
 
 
+def test_a_body_that_came_without_a_length_is_read_where_its_protocol_needs_none() -> None:
+    """HTTP/2: a server that has the whole body hands on an input that can be rewound."""
+    body = message("hi")
+    given = environ(CONTENT_LENGTH=None, SERVER_PROTOCOL="HTTP/2", **{"wsgi.input": io.BytesIO(body)})
+    middleware, app, moderator = build()
+    assert call(middleware, given)[0] == 200
+    assert moderator.seen == ["hi"]
+    assert app.bodies == [body]
+
+
+@pytest.mark.parametrize("key", ["PATH_INFO", "QUERY_STRING", "HTTP_X_NAME", "CONTENT_TYPE"])
+def test_an_environ_with_more_than_latin_1_is_screened_all_the_same(key: str) -> None:
+    middleware, _, _ = build(rules=[Rule("POST *", json=["$.message"], query=["q"])])
+    given = environ(message("hi"))
+    assert call(middleware, {**given, key: f"{given.get(key, '')}\u2713"})[0] in (200, 400)
+
+
 def test_a_chunked_body_of_unknown_length_is_refused() -> None:
     middleware, app, _ = build()
     given = environ(CONTENT_LENGTH=None, HTTP_TRANSFER_ENCODING="chunked", **{"wsgi.input": Stream(b"x", end=0)})

@@ -129,8 +129,8 @@ def unquoted(raw: bytes) -> bytes:
     return unquoted(_STRAY.sub(b"%25", raw))
 
 
-# A string literal; an unterminated one is taken up to the end, so that no start is scanned twice.
-_STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
+# A string literal; an unterminated one is taken up to the end, with half an escape there, so that no start is scanned twice.
+_STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 def escaped_strings(text: str) -> Iterator[str]:

@@ -89,7 +89,11 @@ def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
     for rule in rules:
         if not rule.exempt:
             screening.append(rule)
-        elif _is_exempt(rule, head) and not any(earlier.names_method(head.method) for earlier in screening):
+        elif (
+            _is_exempt(rule, head)
+            and not any(earlier.names_method(head.method) for earlier in screening)
+            and not _is_ruled_with_mount(rules, head)
+        ):
             return ()
     named = [rule for rule in screening if rule.names_method(head.method)]
     if not named:
@@ -104,8 +108,8 @@ def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
 def _winners(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
     """The first rule that fits to the letter, or but for letter case, with the mount in front and without it.
 
-    With them come the earlier ones that fit only widely: their author wrote them first, and some
-    framework may read them so.
+    With them come all others on the path but for those that stand behind each of them and are wider: whether a framework goes
+    by order or by the narrowest, it is never theirs.
     """
     if head.method not in METHODS or not _PLAIN.fullmatch(head.path):
         return ()
@@ -118,12 +122,27 @@ def _winners(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
         for rule in rules
     }
     first = {next((rule for rule in rules if fitting[rule][index]), None) for index in range(len(fitting[rules[0]]))}
-    last = max((rules.index(rule) for rule in first if rule is not None), default=-1)
-    return tuple(rule for rule in rules[: last + 1] if rule in first or not any(fitting[rule]))
+    first.discard(None)
+    return tuple(
+        rule
+        for place, rule in enumerate(rules)
+        if rule in first
+        or not all(
+            rules.index(won) < place and _covers(rule.template, won.template) for won in first if won is not None
+        )
+    )
 
 
 def _with_and_without_mount(head: Head) -> Sequence[str]:
-    return list(dict.fromkeys((head.path, head.path.removeprefix(head.root_path))))
+    return list(dict.fromkeys((head.path, *_without_mount(head))))
+
+
+def _without_mount(head: Head) -> Sequence[str]:
+    """The path as frameworks route by it: they cut the mount off its beginning, or off the first place where it stands."""
+    root = head.root_path.rstrip("/")
+    if not root:
+        return [head.path]
+    return [head.path.removeprefix(root) or "/", head.path.split(root, 1)[-1] or "/"]
 
 
 @dataclass(slots=True)
@@ -152,7 +171,8 @@ def _plant(node: _Node, template: tuple[str, ...], index: int) -> None:
 def _collect(root: _Node, segments: Sequence[str], found: set[int]) -> None:
     level = [root]
     for segment in segments:
-        below: list[_Node] = []
+        is_nothing = segment in ("", BLANK)  # some readers drop each of them, some keep it
+        below = list(level) if is_nothing else []
         for node in level:
             found.update(node.rests)
             if segment in node.children:
@@ -161,7 +181,7 @@ def _collect(root: _Node, segments: Sequence[str], found: set[int]) -> None:
                 below.append(node.param)
         if not below:
             return
-        level = below
+        level = list({id(node): node for node in below}.values()) if is_nothing else below
     for node in level:
         found.update(node.rests, node.ends)
 
@@ -187,7 +207,8 @@ def _with_and_without_empty(segments: list[str]) -> Iterator[list[str]]:
 
 def _spellings(path: str, root_path: str) -> set[str]:
     """The path without a mount or an authority in front, a fragment behind, a second percent-coding."""
-    found = {path, path.removeprefix(root_path)}  # by the letter, as some frameworks cut it off
+    # By the letter, as some frameworks cut it off; one of them wherever it stands.
+    found = {path, path.removeprefix(root_path), path.split(root_path, 1)[-1] if root_path else path}
     for respell in (unquote, _without_authority, unquote, _without_fragment):
         found |= {respell(each) for each in found}
     return found
@@ -219,7 +240,16 @@ def _is_exempt(rule: Rule, head: Head) -> bool:
         return False
     if not head.path.isprintable() or _UNSAFE_EXEMPT.search(head.path) or head.has_coded_slash:
         return False
-    return any(map(rule.exact.fullmatch, _with_and_without_mount(head)))
+    return all(map(rule.exact.fullmatch, _without_mount(head)))
+
+
+def _is_ruled_with_mount(rules: Sequence[Rule], head: Head) -> bool:
+    """Whether a rule that names the path with the mount in front screens it: some frameworks do not cut that off."""
+    return bool(head.root_path) and any(
+        rule.exact.fullmatch(head.path) and rule.names_method(head.method)
+        for rule in rules
+        if not rule.exempt and rule.template != (REST,)
+    )
 
 
 def _shadows(earlier: Rule, rule: Rule) -> bool:

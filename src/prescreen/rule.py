@@ -26,7 +26,17 @@ REST: Final = "{:path}"
 BLANK: Final = " "
 """In the places of segments: a parameter, the rest of the path, and one that nobody can see."""
 _PLACEHOLDER: Final = re.compile(r"\{[A-Za-z_]\w*(?::(\w+))?\}")
-_HOLES: Final = {"path": ".*", "int": "[0-9]+"}
+# What every framework that knows a kind of parameter takes for one; others take more (capitals in a UUID, 1 for a float).
+_HOLES: Final = {
+    None: "[^/]+",
+    "str": "[^/]+",
+    "string": "[^/]+",
+    "path": ".*",
+    "int": "[0-9]+",
+    "float": r"[0-9]+\.[0-9]+",
+    "uuid": "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+    "slug": "[-a-zA-Z0-9_]+",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +128,14 @@ class Rule:
 
     def _refuse_idle(self) -> None:
         """Raise ConfigError for what would do nothing, or not what it looks like."""
+        strange = [found[0] for found in _PLACEHOLDER.finditer(self.match) if found[1] not in _HOLES]
+        if self.exempt and strange:
+            known = ", ".join(filter(None, _HOLES))
+            raise ConfigError("match", f"an exemption has to know what {strange[0]} fits; it knows {known}")
+        if self.text and self.decode_content:
+            raise ConfigError(
+                "decode_content", "it is for JSON; a handler of this route that takes text would read the packed bytes"
+            )
         if EVERYTHING in self.json and len(self.json) > 1:
             raise ConfigError("json", 'json = "all" takes every string already: write it alone, or name paths')
         needs = {"allow_utf16": ("json", self.json), "allow_preamble": ("form", self.form), "keys": ("json", self.json)}
@@ -199,7 +217,7 @@ def _exact(match: str) -> re.Pattern[str]:
         return re.compile("/.*")
     literals = _PLACEHOLDER.split(template)[::2]
     kinds = [found[1] for found in _PLACEHOLDER.finditer(template)]
-    holes = [_HOLES.get(kind, "[^/]+") for kind in kinds]
+    holes = [_HOLES.get(kind, f"(?!)(?#{kind})") for kind in kinds]  # of a kind of the app's own we know nothing
     if template.endswith("/*"):
         literals[-1] = literals[-1].removesuffix("*")
         holes.append(".*")

@@ -115,10 +115,12 @@ class _Incoming:
         self._stream: Any = environ.get("wsgi.input")
         self._declared = head.declared_length
         self._is_chunked = bool(head.all(b"transfer-encoding"))
-        self._is_terminated = bool(environ.get("wsgi.input_terminated"))
         self._body = io.BytesIO()  # gives its bytes away without another copy
         self._size = 0
         self._start = self._tell()
+        # HTTP/2 needs no length; what can be rewound does not wait for a client.
+        has_end = self._start is not None and self._declared is None and not _is_http_1(environ)
+        self._is_terminated = bool(environ.get("wsgi.input_terminated")) or has_end
         self._is_complete = False
 
     def read(self, step: ReadBody) -> bytes:
@@ -219,9 +221,9 @@ def _head(environ: Environ, root: str, path: str) -> Head:
         method=method,
         path=path,
         root_path=root,
-        query=str(environ.get("QUERY_STRING", "")).encode("latin-1"),
+        query=_bytes(environ.get("QUERY_STRING", "")),
         headers=headers,
-        has_body=announces_body(headers) or not str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).startswith("HTTP/1"),
+        has_body=announces_body(headers) or not _is_http_1(environ),
         has_coded_slash="%2f" in str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or "").lower(),
         is_websocket=is_websocket,
         client=environ.get("REMOTE_ADDR") or None,
@@ -233,11 +235,23 @@ def _headers(environ: Environ) -> Iterator[tuple[bytes, bytes]]:
     """The request's headers; an empty length or type is none, as wsgiref leaves them (PEP 3333)."""
     for key, value in environ.items():
         if key.startswith("HTTP_"):
-            yield key[5:].replace("_", "-").lower().encode("latin-1"), str(value).encode("latin-1")
+            yield _bytes(key[5:].replace("_", "-").lower()), _bytes(value)
         elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value != "":
-            yield key.replace("_", "-").lower().encode(), str(value).encode("latin-1")
+            yield key.replace("_", "-").lower().encode(), _bytes(value)
+
+
+def _is_http_1(environ: Environ) -> bool:
+    return str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).startswith("HTTP/1")
 
 
 def _text(native: str) -> str:
     """A path as UTF-8, from the latin-1 of PEP 3333; bytes that are not UTF-8 become U+FFFD."""
-    return native if native.isascii() else native.encode("latin-1").decode("utf-8", "replace")
+    return native if native.isascii() else _bytes(native).decode("utf-8", "replace")
+
+
+def _bytes(native: object) -> bytes:
+    """The bytes behind a string of the environ, by PEP 3333 latin-1; a few test clients put text there as it is."""
+    try:
+        return str(native).encode("latin-1")
+    except UnicodeEncodeError:
+        return str(native).encode("utf-8", "replace")

@@ -85,6 +85,8 @@ def _guessed(body: bytes, accepts: Accepts, limits: Limits) -> MediaType:
     """What a body without a Content-Type will be read as, besides all else that the rule takes."""
     if accepts.kinds == {"json"} or _has_json(body, MediaType("text"), accepts, limits):
         return MediaType("json")
+    if accepts.kinds == {"form"} and jsontext.may_be_json(body, limits):
+        raise Unsupported("the rule for this route does not take JSON, which a body without a Content-Type may be")
     return MediaType("form" if "form" in accepts.kinds else "text")
 
 

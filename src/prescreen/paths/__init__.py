@@ -38,9 +38,10 @@ class Places:
         paths = list(json)
         self.takes_all: Final = EVERYTHING in paths
         self._queries = tuple(Query(path, f"json[{index}]") for index, path in enumerate(paths) if path != EVERYTHING)
-        self._form = Fields(form)
+        self._with_images = images != "ignore"  # what nobody looks at may be prose that begins and ends like an image
+        self._form = Fields(form, with_images=self._with_images)
         # Some accessors (Flask's `request.values`, say) look for a form's field in the query, too.
-        self._query = Fields({*query, *self._form.names}, _QUERY)
+        self._query = Fields({*query, *self._form.names}, _QUERY, with_images=self._with_images)
         self._text = text
         self._keys, self._images, self._on_unmatched = keys, images, on_unmatched
         named = (*self._form.names, *self._query.names, *(name for each in self._queries for name in each.names))
@@ -91,7 +92,7 @@ class Places:
             yield _plain(document.text)
 
     def _in_json(self, document: Document) -> Iterator[Item]:
-        walk = Walk(self._names if self._keys else None, with_links=True)
+        walk = Walk(self._names if self._keys else None, with_links=True, with_images=self._with_images)
         for path in self._queries:
             yield from walk.inside(path.select(document.json))
 
@@ -99,7 +100,7 @@ class Places:
         """Every string of the body, and what else is a text: member names, parameters, the names of uploads."""
         known = None if self._keys is False else self._names
         if document.has_json:
-            walk = Walk(known, with_links=self.takes_all, with_vocabulary=True)
+            walk = Walk(known, with_links=self.takes_all, with_vocabulary=True, with_images=self._with_images)
             yield from walk.inside([(document.json, None, None, True)])
         yield from self._form.texts(document.fields, limits.characters)
         yield from self._form.everything(document.fields, limits.characters, known)

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Final
 from urllib.parse import unquote, unquote_plus
@@ -26,29 +27,33 @@ _DIGITS: Final = bytes(
 
 
 class Fields:
-    """The fields that a rule names, `"*"` for all of them; `most` is the most characters that one may have."""
+    """The fields that a rule names, `"*"` for all of them; `most` is the most characters that one may have.
 
-    def __init__(self, names: Iterable[str], document: str = "") -> None:
+    Without `with_images` there are only texts.
+    """
+
+    def __init__(self, names: Iterable[str], document: str = "", *, with_images: bool = True) -> None:
         self.names: Final = frozenset(map(loose, names))
         self._document = document
+        self._items: Final = partial(items, with_images=with_images)
         self._spelled = _spellings(self.names)
 
     def texts(self, fields: Iterable[Field], most: int) -> Iterator[Item]:
         """The values, and for files the names and contents, of every occurrence of the named fields."""
         takes_all = "*" in self.names
         for at, field in self._placed(field for field in fields if takes_all or loose(field.name) in self.names):
-            yield from _filenames(at, field)
-            yield from _contents(f"{at}/content" if field.filenames else at, field, most)
+            yield from self._filenames(at, field)
+            yield from self._contents(f"{at}/content" if field.filenames else at, field, most)
 
     def everything(self, fields: Iterable[Field], most: int, known: Collection[str] | None) -> Iterator[Item]:
         """The values of all fields, the names of all files, and with `known` the names that are not in it."""
         for at, field in self._placed(fields):
-            yield from _filenames(at, field)
+            yield from self._filenames(at, field)
             if not field.is_upload:
-                yield from _contents(f"{at}/content" if field.filenames else at, field, most)
+                yield from self._contents(f"{at}/content" if field.filenames else at, field, most)
             if known is not None and field.name not in known:
                 for name in _names(field):
-                    yield from _contents(at, replace(field, value=name), most, with_links=False)
+                    yield from self._contents(at, replace(field, value=name), most, with_links=False)
 
     def spelled_out(self, body: bytes, limit: int, most: int) -> Iterator[Text]:
         """What a form reader that ignores the Content-Type would find under the named fields in any body."""
@@ -71,25 +76,32 @@ class Fields:
                 at, seen[field.name] = f"{at}/{seen[field.name]}", seen[field.name] + 1
             yield at, field
 
+    def _contents(self, at: str, field: Field, most: int, *, with_links: bool = True) -> Iterator[Item]:
+        """A field's value, in the readings that it has."""
+        raw = bytes(field.value)
+        if field.is_coded:
+            _refuse_long(raw, most)
+        try:
+            value = (unquoted(raw) if field.is_coded else raw).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Unreadable("a form field or query parameter is not UTF-8") from error
+        yield from self._items(at, value, with_links=with_links)
+        yield from (Text(at, reading) for reading in escaped_strings(value))
+        if field.is_coded:
+            yield from _recoded(at, raw)
+
+    def _filenames(self, at: str, field: Field) -> Iterator[Item]:
+        """A file's names as sent and as readers clean them up: decoded, unescaped, without folders and HTML entities."""
+        readings = list(field.filenames)
+        for clean in (_quoted, unquote, _unescaped, _unescaped_quotes, _quoted, html.unescape, _printable, _basename):
+            readings = list(dict.fromkeys([*readings, *map(clean, readings)]))
+        for reading in readings:
+            yield from self._items(f"{at}/filename", reading, with_links=False)
+
 
 def loose(name: str) -> str:
     """A field name as the most forgiving reader takes it: trimmed, percent-coding undone."""
     return unquote(name).strip()
-
-
-def _contents(at: str, field: Field, most: int, *, with_links: bool = True) -> Iterator[Item]:
-    """A field's value, in the readings that it has."""
-    raw = bytes(field.value)
-    if field.is_coded:
-        _refuse_long(raw, most)
-    try:
-        value = (unquoted(raw) if field.is_coded else raw).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Unreadable("a form field or query parameter is not UTF-8") from error
-    yield from items(at, value, with_links=with_links)
-    yield from (Text(at, reading) for reading in escaped_strings(value))
-    if field.is_coded:
-        yield from _recoded(at, raw)
 
 
 def _recoded(at: str, raw: bytes) -> Iterator[Text]:
@@ -116,15 +128,6 @@ def _names(field: Field) -> Iterable[bytes]:
     if field.raw_name is not None:
         return (field.raw_name,)
     return dict.fromkeys(clean(field.name).encode() for clean in (str, _quoted, unquote))
-
-
-def _filenames(at: str, field: Field) -> Iterator[Item]:
-    """A file's names as sent and as readers clean them up: decoded, unescaped, without folders and HTML entities."""
-    readings = list(field.filenames)
-    for clean in (_quoted, unquote, _unescaped, _unescaped_quotes, html.unescape, _printable, _basename):
-        readings = list(dict.fromkeys([*readings, *map(clean, readings)]))
-    for reading in readings:
-        yield from items(f"{at}/filename", reading, with_links=False)
 
 
 def _quoted(name: str) -> str:

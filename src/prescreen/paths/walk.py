@@ -30,11 +30,15 @@ _DATA: Final = re.compile(
 )
 
 
-def items(at: str, value: str, *, with_links: bool) -> Iterator[Item]:
+def items(at: str, value: str, *, with_links: bool, with_images: bool = True) -> Iterator[Item]:
     """What a string is: a text, unless it is an image in a `data:` URL; an image, too, if it begins like one.
 
-    With `with_links` a link to what is called an image is one.
+    With `with_links` a link to what is called an image is one. Without `with_images` nobody will look at images, so that
+    everything is a text.
     """
+    if not with_images:
+        yield Text(at, value)
+        return
     is_image = _DATA.fullmatch(value) is not None
     if not is_image or _may_hold_words(value):
         yield Text(at, value)
@@ -69,13 +73,20 @@ class Walk:
 
     A pointer is put together only for what comes out, so the work is linear in the document. `known` are the member names
     that are no texts, None where none is one. `with_vocabulary` takes even what content parts say of themselves, each
-    word once.
+    word once. Without `with_images` an image is one only in a content part that says so.
     """
 
-    def __init__(self, known: Collection[str] | None, *, with_links: bool, with_vocabulary: bool = False) -> None:
+    def __init__(
+        self,
+        known: Collection[str] | None,
+        *,
+        with_links: bool,
+        with_vocabulary: bool = False,
+        with_images: bool = True,
+    ) -> None:
         self._names = None if known is None else set(known)
         self._spoken_for: set[tuple[int, str]] = set()  # ids live as long as the document
-        self._with_links = with_links
+        self._with_links, self._with_images = with_links, with_images
         self._said: set[str] | None = set() if with_vocabulary else None
 
     def inside(self, nodes: Iterable[Node]) -> Iterator[Item]:
@@ -111,7 +122,7 @@ class Walk:
     def _string(self, value: str, at: Chain, holder: object) -> Iterator[Item]:
         # A pointer costs something, and there is no limit on blanks.
         if value and not value.isspace() and (holder is None or not self._is_spoken_for(holder, at, value)):
-            yield from items(pointer(at), value, with_links=self._with_links)
+            yield from items(pointer(at), value, with_links=self._with_links, with_images=self._with_images)
 
     def _about(self, container: dict[str, Any], at: Chain) -> Iterator[Item]:
         """The names in an object, and its image if it is a content part that has one."""
@@ -124,7 +135,7 @@ class Walk:
         for name in container:
             if name not in known and not name.isspace():
                 known.add(name)
-                yield from items(pointer((at, name)), name, with_links=False)
+                yield from items(pointer((at, name)), name, with_links=False, with_images=self._with_images)
 
     def _picture(self, part: dict[str, Any], at: Chain) -> Iterator[Image]:
         holder, name, place = part, "image_url", (at, "image_url")
