@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import copy
 import gc
 import json
 import threading
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from doubles import BAD, JSON, Client, Recorder, byte_by_byte, scope, whole
-from prescreen import Action, Cause, ConfigError, Decision, Rejection, Rule, Screen, decision_of
+from prescreen import Action, Cause, ConfigError, Decision, Head, Rejection, Rule, Screen, decision_of
 from prescreen.asgi import App, Event, ModerationMiddleware, Receive, Scope, Send
 from prescreen.model import DECISION_KEY
 from prescreen.paths import Places
@@ -785,3 +786,43 @@ async def test_a_plain_upload_takes_little_more_memory_than_its_body() -> None:
         tracemalloc.stop()
     assert (sizes, moderator.seen) == ([sum(map(len, pieces))], ["hi"])
     assert peak < 1.2 * sizes[0] + (1 << 20)
+
+
+class Reported:
+    """Does with its scope what error reports do: shows it, and copies it."""
+
+    def __init__(self) -> None:
+        self.shown = ""
+        self.copied: dict[str, Any] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        self.shown = repr({key: value for key, value in scope.items() if key.startswith("prescreen")})
+        self.copied = copy.deepcopy(scope)
+        await App200()(scope, receive, send)
+        return "what an app gives back"
+
+
+async def test_what_we_leave_in_the_scope_shows_nothing_of_the_request_and_can_be_copied() -> None:
+    middleware, app, _ = build(Reported())
+    headers = [JSON, (b"authorization", b"Bearer sentinel-7")]
+    assert (
+        await Client(whole(message("hi"))).request(middleware, headers=headers, query_string=b"key=sentinel-7") == 200
+    )
+    assert "prescreen.decision" in app.shown
+    assert "sentinel" not in app.shown
+    assert app.copied["headers"] == headers
+    assert app.copied["prescreen.screened"] is not None
+    assert "sentinel" not in repr(Head("POST", "/", query=b"sentinel", headers=((b"cookie", b"sentinel"),)))
+
+
+async def test_what_the_app_gives_back_goes_back() -> None:
+    middleware, _, _ = build(Reported())
+    client = Client(whole(message("hi")))
+    assert await middleware(scope(), client.receive, client.send) == "what an app gives back"  # type: ignore[func-returns-value]
+
+
+async def test_a_client_address_that_can_be_read_once_still_reaches_the_app() -> None:
+    middleware, app, _ = build(rules=[CHAT], subject="client", secret="a secret of the tests")
+    assert await Client(whole(message("hi"))).request(middleware, client=iter(["127.0.0.1", 7])) == 200
+    assert list(app.scopes[0]["client"]) == ["127.0.0.1", 7]
+    assert app.scopes[0]["prescreen.decision"].subject is not None

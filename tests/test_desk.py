@@ -74,6 +74,45 @@ def test_many_who_wait_are_shared_out_among_the_slots() -> None:
     assert len(desk.lead(0)) == 5  # a few do not take a call each
 
 
+def busy(slots: int = 2, most: int = 32, waiting: int = 4, deadline: float = 10.0) -> Desk:
+    """Where calls take a second, and so many people wait, none of whom has been led yet."""
+    desk = Desk(slots, most)
+    Person(desk, "first")
+    desk.settle(desk.lead(0), Heard({0: CLEAN}, took=1.0), 0, 0)
+    for number in range(waiting):
+        Person(desk, f"{number}", deadline=deadline)
+    return desk
+
+
+def test_where_slots_are_short_a_call_may_wait_for_company_for_a_tenth_of_its_time() -> None:
+    desk = busy()
+    assert desk.patience(0, 0) == 0.1
+    assert desk.patience(0, 0.075) == 0.1 - 0.075
+    assert desk.patience(0, 0.1) <= 0
+
+
+def test_a_call_does_not_wait_for_company_where_there_is_nothing_to_be_had_of_it() -> None:
+    assert busy(waiting=1).patience(0, 0) == 0  # a slot for each
+    assert busy(waiting=12).patience(0, 0) == 0  # enough are there
+    assert busy(most=4).patience(0, 0) == 0  # no more would go
+    assert busy().patience(6, 6) == 0  # how long a call takes was known once
+    assert Desk(2, 32).patience(0, 0) == 0
+    images = Desk(1, 32)
+    images.settle([Ticket(Text("", "x"), None, 1)], Heard({0: CLEAN}, took=1.0), 0, 0)
+    for _ in range(3):
+        Person(images, Image("", "https://pictures.example/a.png"))
+    assert images.patience(0, 0) == 0
+    refused = busy(waiting=3)
+    refused.settle(refused.lead(0), Heard(error=ModeratorRefused("no")), 0, 0)
+    assert refused.patience(0, 0) == 0
+
+
+def test_a_call_does_not_wait_until_it_is_too_late_for_somebody() -> None:
+    desk = busy(deadline=1.05)
+    assert round(desk.patience(0, 0), 9) == 0.05
+    assert len(desk.lead(desk.patience(0, 0))) == 4
+
+
 def test_many_texts_of_one_do_not_keep_the_one_of_another_waiting() -> None:
     desk = Desk(slots=1, most=10)
     Person(desk, *(f"many {number}" for number in range(500)))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from doubles import BAD, Recorder
-from prescreen import Action, Cause, Rule, Screen, Text
+from prescreen import Action, Cause, Decision, Head, Rule, Screen, Text
+from prescreen.drive import drive_sync
 from prescreen.errors import StoreError
 from prescreen.lists import TextLists
+from prescreen.steps import Answer, ReadBody, Step
 from prescreen.stores import open_store
 from prescreen.subject import Keys
 
@@ -146,3 +149,27 @@ def test_what_is_listed_outlives_a_rotation_of_the_secret(tmp_path: Path) -> Non
     assert not after.check_sync("hello").is_rejected
     assert lists(after).remove("hello")
     assert not list(lists(after).entries())
+
+
+@pytest.mark.parametrize("on_oversize", ["reject", "allow"])
+@pytest.mark.parametrize(("kind", "cause"), [("deny", Cause.FLAGGED), ("allow", Cause.CLEAN)])
+def test_lists_have_their_say_before_a_text_is_too_long_in_all_its_readings(
+    tmp_path: Path, on_oversize: Any, kind: Any, cause: Cause
+) -> None:
+    long, short = "\uff21\uff22" * 450, "a short one"
+    rule = Rule("POST /chat", json=["$.x", "$.y"], join=True, on_oversize=on_oversize)
+    made = screen(tmp_path, rules=[rule], limits={"characters": 1000})
+    assert request(made, {"x": long, "y": short}).cause is Cause.OVERSIZE
+    lists(made).add(kind, long if kind == "allow" else short)
+    for _ in range(2):
+        assert request(made, {"x": long, "y": short}).cause is cause
+
+
+def request(made: Screen, document: object) -> Decision:
+    body = json.dumps(document).encode()
+    head = Head("POST", "/chat", headers=((b"content-type", b"application/json"),))
+
+    def perform(step: Step) -> Answer:
+        return body if isinstance(step, ReadBody) else made.perform_sync(step)
+
+    return drive_sync(made.request_flow(made.rules.find(head), head), perform)

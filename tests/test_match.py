@@ -523,6 +523,7 @@ def test_a_body_where_none_belongs_is_not_exempt() -> None:
             ("GET /items/{id:int}", "/items/new"),
             ("GET /items/{id:int}", "/items/٣"),
             ("GET /items/{id:int}", "/items/4/2"),
+            ("GET /items/{id:int}", "/items/007"),
             ("GET /items/{id:float}", "/items/special"),
             ("GET /items/{id:float}", "/items/15"),
             ("GET /items/{id:uuid}", "/items/special"),
@@ -559,6 +560,13 @@ def test_a_rule_that_names_the_path_with_its_mount_stands_before_an_exemption_wi
     rules = [exempt("POST /chat"), rule("POST /api/chat"), rule("POST *")]
     assert found(rules, "POST", "/api/chat", "/api") == "POST /api/chat + POST *"
     assert found([rules[0], rules[2]], "POST", "/api/chat", "/api") is None
+
+
+def test_a_rule_that_crosses_an_exemption_may_be_the_one_that_a_framework_goes_by() -> None:
+    rules = [exempt("POST /public/{rest:path}"), rule("POST /{tenant}/chat"), rule("POST *")]
+    assert found(rules, "POST", "/public/chat") == "POST /{tenant}/chat"
+    assert found(rules, "POST", "/public/other") is None
+    assert found(rules, "POST", "/A/public/chat", "/A") == "POST /{tenant}/chat + POST *"
 
 
 def test_a_mount_may_stand_anywhere_since_there_are_frameworks_that_look_for_it_there() -> None:

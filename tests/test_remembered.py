@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+import time
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -14,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doubles import BAD, Recorder
-from prescreen import Decision, Head, Rule, Screen, Text, Verdict, decode
+from prescreen import AnyOf, Asked, Cache, Decision, Head, Record, Rule, Screen, Text, Verdict, decode
 from prescreen.drive import drive_sync
 from prescreen.memory import Memory
 from prescreen.model import Cause, Item
 from prescreen.paths import Places
-from prescreen.steps import Answer, Moderate, ReadBody, Step
+from prescreen.steps import Answer, Moderate, ReadBody, Report, Step, Work
 from prescreen.target import Framing, Target, Targets
 
 RULES: Final = [
@@ -326,3 +327,92 @@ def test_threads_share_a_memory_without_a_lock() -> None:
         thread.join()
     assert faults == []
     assert len(memory._kept) <= 256 + len(threads)
+
+
+# What was said of it is at hand
+
+
+class Judge(Recorder):
+    """One whose verdicts may be kept."""
+
+    identity = "judge"
+
+
+def asks(mine: Screen, body: bytes) -> list[type]:
+    """The steps of one request."""
+    steps: list[type] = []
+
+    def perform(step: Step) -> Answer:
+        steps.append(type(step))
+        return body if isinstance(step, ReadBody) else mine.perform_sync(step)
+
+    told = Head("POST", "/chat", headers=tuple(json_of(body)))
+    drive_sync(mine.request_flow(mine.rules.find(told), told), perform)
+    return steps
+
+
+@pytest.mark.parametrize("text", [BAD, "a mild word"])
+def test_a_request_that_comes_again_is_decided_by_what_is_at_hand(text: str) -> None:
+    judge, events = Judge(), list[Any]()
+    mine = screen(moderator=judge, observers=[events.append])
+    body = message(text)
+    assert asks(mine, body) == [ReadBody, Work, Moderate, Report]
+    for _ in range(3):
+        assert asks(mine, body) == [ReadBody, Report]
+    assert judge.calls == [[text]]
+    assert len({decision_facts(mine, body) for _ in range(3)}) == 1
+    assert [event.cached for event in events if isinstance(event, Asked)] == [0, *[1] * 6]
+    records = [event for event in events if isinstance(event, Record)]
+    assert {tuple(record.stages) for record in records[1:]} == {("read", "moderator")}
+
+
+def decision_facts(mine: Screen, body: bytes) -> tuple[Any, ...]:
+    return met(mine, "/chat", body, json_of(body))[:5]
+
+
+def test_what_is_at_hand_is_as_old_as_the_verdict_and_no_older() -> None:
+    judge = Judge()
+    mine, body = screen(moderator=judge, cache=Cache(ttl=0.3)), message()
+    asks(mine, body)
+    time.sleep(0.2)
+    assert asks(mine, body) == [ReadBody, Report]
+    time.sleep(0.2)
+    assert asks(mine, body) == [ReadBody, Moderate, Report]
+    assert len(judge.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"cache": False}, {"moderator": Recorder()}, {"moderator": AnyOf(Judge(), Judge())}],
+    ids=["no cache", "no identity", "a layer"],
+)
+def test_where_verdicts_are_not_kept_nothing_is_at_hand(options: Any) -> None:
+    mine = screen(**{"moderator": Judge(), **options})
+    for _ in range(3):
+        assert asks(mine, message())[-2:] == [Moderate, Report]
+
+
+def test_of_many_texts_nothing_is_at_hand_since_it_would_be_much() -> None:
+    judge = Judge()
+    mine, body = screen(moderator=judge), json.dumps({"message": [f"word {number}" for number in range(9)]}).encode()
+    for _ in range(3):
+        assert asks(mine, body)[-2:] == [Moderate, Report]
+    assert len(judge.calls) == 1
+
+
+def test_what_another_screen_was_told_is_not_at_hand() -> None:
+    mine, other = screen(moderator=Judge()), Judge()
+    asks(mine, message())
+    asks(mine, message())
+    [found] = mine.plan.found._kept.values()
+    assert mine.traffic[None].recall(found) is not None
+    assert screen(moderator=other).traffic[None].recall(found) is None
+
+
+def test_a_text_that_is_put_on_a_list_is_looked_up_although_its_verdict_is_at_hand() -> None:
+    mine, body = screen(moderator=Judge(), secret="a secret of the tests", lists=True, store="memory"), message("mild")
+    for _ in range(3):
+        assert decision_facts(mine, body)[1] is Cause.CLEAN
+    assert mine.people.lists is not None
+    mine.people.lists.add("deny", "mild")
+    assert decision_facts(mine, body)[1] is Cause.FLAGGED

@@ -69,9 +69,11 @@ class ModerationMiddleware:
             logger.critical("prescreen cannot work as configured: %s", error)
             raise
         self._is_off: Final = self.screen.settings.mode is Mode.OFF
+        self._is_announced = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        if scope["type"] == "lifespan" and not self._is_announced:
+            self._is_announced = True
             announce(self.screen.rules, scope.get("app", self.app))
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
@@ -98,7 +100,7 @@ class ModerationMiddleware:
         scope["headers"] = headers
         incoming = _Incoming(receive, head, self.screen.perform)
         try:
-            await self._screen_body(rules, incoming, scope, send)
+            return await self._screen_body(rules, incoming, scope, send)
         except ClientGone:
             # Nobody is left to answer, and half a request is not the app's business.
             if self.screen.plan.mode is Mode.MONITOR:
@@ -125,7 +127,7 @@ class ModerationMiddleware:
         scope[SCREENED_KEY] = Screened(self.screen, rules, told(incoming.head), replay)
         try:
             with passing(passage):
-                await self.app(scope, replay, watched)
+                return await self.app(scope, replay, watched)
         finally:
             scope[SCREENED_KEY] = None  # it holds what the app received from, and that holds the scope
 
@@ -244,6 +246,14 @@ def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     return [(bytes(name), bytes(value)) for name, value in given]
 
 
+def _client(scope: Scope) -> str | None:
+    """The address of whoever holds the connection; the specification asks only for an iterable."""
+    client = scope.get("client")
+    if client is not None and not isinstance(client, _SEQUENCES):
+        client = scope["client"] = tuple(client)  # else it would be empty for the app
+    return client[0] if client else None
+
+
 def _head(scope: Scope, given: Sequence[tuple[bytes, bytes]]) -> Head:
     headers = tuple([(name.lower(), value) for name, value in given])
     query = scope.get("query_string", b"")
@@ -258,6 +268,6 @@ def _head(scope: Scope, given: Sequence[tuple[bytes, bytes]]) -> Head:
         or (scope["type"] == "http" and not scope.get("http_version", "1.1").startswith("1")),
         has_coded_slash=b"%2f" in (scope.get("raw_path") or b"").lower(),
         is_websocket=scope["type"] == "websocket",
-        client=(scope.get("client") or (None,))[0],
+        client=_client(scope),
         state=scope,
     )

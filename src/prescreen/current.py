@@ -6,6 +6,7 @@ It goes with the context (PEP 567): into the tasks and worker threads that a han
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import fields
 from operator import attrgetter
@@ -129,7 +130,10 @@ class passing:  # noqa: N801  # it reads as the verb that it is in a `with`
         self._token = _passage.set(self._passage)
 
     def __exit__(self, *_: object) -> None:
-        _passage.reset(self._token)
+        with suppress(
+            ValueError
+        ):  # of a handler that was left in the middle, and ends in the garbage collector's context
+            _passage.reset(self._token)
 
 
 class _Follows:

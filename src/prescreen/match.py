@@ -92,7 +92,7 @@ def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
         elif (
             _is_exempt(rule, head)
             and not any(earlier.names_method(head.method) for earlier in screening)
-            and not _is_ruled_with_mount(rules, head)
+            and not any(_crosses(other, rule) and other.names_method(head.method) for other in rules)
         ):
             return ()
     named = [rule for rule in screening if rule.names_method(head.method)]
@@ -243,13 +243,9 @@ def _is_exempt(rule: Rule, head: Head) -> bool:
     return all(map(rule.exact.fullmatch, _without_mount(head)))
 
 
-def _is_ruled_with_mount(rules: Sequence[Rule], head: Head) -> bool:
-    """Whether a rule that names the path with the mount in front screens it: some frameworks do not cut that off."""
-    return bool(head.root_path) and any(
-        rule.exact.fullmatch(head.path) and rule.names_method(head.method)
-        for rule in rules
-        if not rule.exempt and rule.template != (REST,)
-    )
+def _crosses(rule: Rule, exemption: Rule) -> bool:
+    """Whether a framework that goes by the narrowest route may go by this rule's and not by the exempt one."""
+    return not rule.exempt and not _covers(rule.template, exemption.template)
 
 
 def _shadows(earlier: Rule, rule: Rule) -> bool:

@@ -74,8 +74,8 @@ class Head:
     method: str
     path: str
     root_path: str = ""
-    query: bytes = b""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    query: bytes = field(default=b"", repr=False)
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     has_body: bool = True
     has_coded_slash: bool = False
     is_websocket: bool = False

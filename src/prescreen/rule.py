@@ -26,14 +26,14 @@ REST: Final = "{:path}"
 BLANK: Final = " "
 """In the places of segments: a parameter, the rest of the path, and one that nobody can see."""
 _PLACEHOLDER: Final = re.compile(r"\{[A-Za-z_]\w*(?::(\w+))?\}")
-# What every framework that knows a kind of parameter takes for one; others take more (capitals in a UUID, 1 for a float).
+# What every framework that knows a kind of parameter takes for one; some take more (007, capitals in a UUID, 1 for a float).
 _HOLES: Final = {
     None: "[^/]+",
     "str": "[^/]+",
     "string": "[^/]+",
     "path": ".*",
-    "int": "[0-9]+",
-    "float": r"[0-9]+\.[0-9]+",
+    "int": "(?:0|[1-9][0-9]*)",
+    "float": r"(?:0|[1-9][0-9]*)\.[0-9]+",
     "uuid": "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
     "slug": "[-a-zA-Z0-9_]+",
 }

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from prescreen.current import told
 from prescreen.document import Limits
@@ -247,16 +247,20 @@ def screen_from(screen: Screen | None, config: str | Path | None, options: Scree
     return screen
 
 
-class Screened(NamedTuple):
+class Screened:
     """The mark of a screening, so that a second middleware of the same kind need not screen again.
 
-    `source` is what the app reads the body from, `told` what the head says.
+    `source` is what the app reads the body from, `told` what the head says. Error reports show and copy what lies in a
+    scope or environ: nothing of the head comes out of it, and a copy is the mark itself, which is of no use with another source.
     """
 
-    screen: Screen
-    rules: tuple[Rule, ...]
-    told: tuple[object, ...]
-    source: object
+    __slots__ = ("rules", "screen", "source", "told")
+
+    def __init__(self, screen: Screen, rules: tuple[Rule, ...], told: tuple[object, ...], source: object) -> None:
+        self.screen, self.rules, self.told, self.source = screen, rules, told, source
+
+    def __deepcopy__(self, _memo: object) -> Screened:
+        return self
 
 
 def is_screened(mark: object, screen: Screen, rules: tuple[Rule, ...], head: Head, source: object) -> bool:
