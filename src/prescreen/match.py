@@ -92,7 +92,9 @@ def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
         elif (
             _is_exempt(rule, head)
             and not any(earlier.names_method(head.method) for earlier in screening)
-            and not any(_crosses(other, rule) and other.names_method(head.method) for other in rules)
+            and all(
+                other.exempt or not other.names_method(head.method) or _is_wider(other, rule, head) for other in rules
+            )
         ):
             return ()
     named = [rule for rule in screening if rule.names_method(head.method)]
@@ -108,8 +110,8 @@ def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
 def _winners(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
     """The first rule that fits to the letter, or but for letter case, with the mount in front and without it.
 
-    With them come all others on the path but for those that stand behind each of them and are wider: whether a framework goes
-    by order or by the narrowest, it is never theirs.
+    With them come all others on the path but for those that stand behind each of them and are wider: whether a framework
+    goes by order or by the narrowest, it is never theirs.
     """
     if head.method not in METHODS or not _PLAIN.fullmatch(head.path):
         return ()
@@ -122,15 +124,19 @@ def _winners(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
         for rule in rules
     }
     first = {next((rule for rule in rules if fitting[rule][index]), None) for index in range(len(fitting[rules[0]]))}
-    first.discard(None)
+    winners = [rule for rule in rules if rule in first]
     return tuple(
         rule
         for place, rule in enumerate(rules)
-        if rule in first
-        or not all(
-            rules.index(won) < place and _covers(rule.template, won.template) for won in first if won is not None
-        )
+        if rule in first or not all(rules.index(won) < place and _is_wider(rule, won, head) for won in winners)
     )
+
+
+def _is_wider(rule: Rule, than: Rule, head: Head) -> bool:
+    """Whether the path is the other rule's, by whichever order a framework goes; of two kinds of parameter it may take either."""
+    if rule.template != than.template or rule.exact.pattern == than.exact.pattern:
+        return _covers(rule.template, than.template)
+    return not any(map(rule.exact.fullmatch, _with_and_without_mount(head)))
 
 
 def _with_and_without_mount(head: Head) -> Sequence[str]:
@@ -241,11 +247,6 @@ def _is_exempt(rule: Rule, head: Head) -> bool:
     if not head.path.isprintable() or _UNSAFE_EXEMPT.search(head.path) or head.has_coded_slash:
         return False
     return all(map(rule.exact.fullmatch, _without_mount(head)))
-
-
-def _crosses(rule: Rule, exemption: Rule) -> bool:
-    """Whether a framework that goes by the narrowest route may go by this rule's and not by the exempt one."""
-    return not rule.exempt and not _covers(rule.template, exemption.template)
 
 
 def _shadows(earlier: Rule, rule: Rule) -> bool:
