@@ -134,6 +134,8 @@ def _winners(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
 
 def _is_wider(rule: Rule, than: Rule, head: Head) -> bool:
     """Whether the path is the other rule's, by whichever order a framework goes; of two kinds of parameter it may take either."""
+    if rule.template[1:] and rule.template == (*than.template[:-1], REST) and than.template[-1] == PARAM:
+        return False  # one segment, or all that is left
     if rule.template != than.template or rule.exact.pattern == than.exact.pattern:
         return _covers(rule.template, than.template)
     return not any(map(rule.exact.fullmatch, _with_and_without_mount(head)))
