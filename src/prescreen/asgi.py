@@ -21,12 +21,13 @@ from prescreen.current import SCREENED_KEY, Passage, is_left_over, mark, passing
 from prescreen.deadline import Late, within
 from prescreen.drive import Perform, drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
+from prescreen.mark import Screened, is_screened
 from prescreen.match import announces_body, choose
 from prescreen.model import Decision, Head, Mode
 from prescreen.overlap import Overlap
 from prescreen.routes import announce
 from prescreen.rule import Rule
-from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from
+from prescreen.screen import Screen, ScreenOptions, screen_from
 from prescreen.steps import Answer, ReadBody, Step
 
 Scope = MutableMapping[str, Any]

@@ -8,8 +8,7 @@ from enum import StrEnum
 from os import urandom
 from typing import Final, Literal
 
-FRAMING: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
-"""The headers that say how a body is to be read."""
+_FRAMING: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
 
 DECISION_KEY: Final = "prescreen.decision"
 """Where the Decision lies in the ASGI scope and in the WSGI environ."""
@@ -63,12 +62,11 @@ class Cause(StrEnum):
 class Head:
     """A request without its body, copied once so that nothing can change it while it is decided on.
 
-    `path` is percent-decoded, as the server gives it; `root_path` is the mount (ASGI `root_path`,
-    WSGI `SCRIPT_NAME`); `query` is the raw query string; header names are lower-case. `has_body`
-    is True where a body may follow, `has_coded_slash` where the path was sent with a `%2F` in it,
-    `is_websocket` where messages will follow that are no body. `client` is the address of whoever
-    holds the connection, None for a Unix socket. `framing` are those of the headers that say how the body is to be read. `state` is the live ASGI scope or WSGI environ, where
-    the app's own middleware puts who the user is.
+    `path` is percent-decoded, as the server gives it; `root_path` is the mount (ASGI `root_path`, WSGI `SCRIPT_NAME`); `query`
+    is the raw query string; header names are lower-case. `has_body` is True where a body may follow, `has_coded_slash` where
+    the path was sent with a `%2F` in it, `is_websocket` where messages will follow that are no body. `client` is the address of
+    whoever holds the connection, None for a Unix socket. `framing` are those of the headers that say how the body is to be
+    read. `state` is the live ASGI scope or WSGI environ, where the app's own middleware puts who the user is.
     """
 
     method: str
@@ -84,8 +82,7 @@ class Head:
     framing: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Picked once, since it is needed more than once of each request.
-        object.__setattr__(self, "framing", tuple([header for header in self.headers if header[0] in FRAMING]))
+        object.__setattr__(self, "framing", tuple([header for header in self.headers if header[0] in _FRAMING]))
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of the header `name` (lower-case), in order."""
@@ -96,16 +93,14 @@ class Head:
         """The body's length as its sender declares it; None unless that is one plain number."""
         values = [value for name, value in self.framing if name == b"content-length"]
         # ASCII digits only: int() would also take "+5", "1_0" and other alphabets' digits.
-        is_plain = len(values) == 1 and len(values[0]) < 19 and values[0].isdigit()
-        return int(values[0]) if is_plain else None
+        return int(values[0]) if len(values) == 1 and len(values[0]) < 19 and values[0].isdigit() else None
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
     """One text to moderate, and the JSON Pointer (RFC 6901) to where it was found.
 
-    A form field is at `/name` (`/name/0`, `/name/1` where it is repeated), a plain text body at
-    the empty pointer, a query parameter at `query#/name`.
+    A form field is at `/name` (`/name/0`, `/name/1` if repeated), a text body at the empty pointer, a parameter at `query#/name`.
     """
 
     pointer: str
@@ -127,8 +122,7 @@ Item = Text | Image
 class Verdict:
     """A moderator's opinion on one item; never a decision.
 
-    `categories` and `scores` (0 to 1, higher is worse) are keyed by the provider's wire names, such
-    as `"hate/threatening"`. Either may be empty.
+    `categories` and `scores` (0 to 1, higher is worse) are by the provider's wire names, as "hate/threatening"; either may be empty.
     """
 
     flagged: bool
@@ -159,8 +153,7 @@ class Subject:
 class Standing:
     """How a subject stands: its strikes that still count, and how many of them suspend it.
 
-    `suspended_for` is in seconds from now, None for a subject that is not suspended;
-    `next_suspension` is how long the next one would last, in seconds. `is_warned` says that it is time to tell.
+    `suspended_for` is in seconds from now, None for one that is not; so is `next_suspension`. `is_warned`: it is time to tell.
     """
 
     strikes: float = 0
@@ -184,13 +177,12 @@ class Strike:
 class Decision:
     """Our conclusion on one request (or on one `Screen.check`).
 
-    `action` is what the policy says; in `Mode.MONITOR` it has no effect, so ask `is_rejected`.
-    `rule` is the rule's `match`, None for a `Screen.check`. `problem` says what was wrong with a
-    request that could not be screened, or names the moderator's error. `retry_after` is in seconds.
-    `rung` is None where the moderator itself has judged, or nobody was to; else the rung of `on_error` that
-    the decision came by: "stale", another moderator's name, or "reject", "flag" or "allow" where none had a verdict.
-    `subject` is the keyed hash of the end user, None for an anonymous one; `standing` how they stand after
-    this, None where no strikes are kept or nothing was held against them.
+    `action` is what the policy says; in `Mode.MONITOR` it has no effect, so ask `is_rejected`. `rule` is the rule's `match`,
+    None for a `Screen.check`. `problem` says what was wrong with a request that could not be screened, or names the moderator's
+    error. `retry_after` is in seconds. `rung` is None where the moderator itself has judged, or nobody was to; else the rung of
+    `on_error` that the decision came by: "stale", another moderator's name, or "reject", "flag" or "allow" where none had a
+    verdict. `subject` is the keyed hash of the end user, None for an anonymous one; `standing` how they stand after this, None
+    where no strikes are kept or nothing was held against them.
     """
 
     action: Action
@@ -244,11 +236,11 @@ class Rejection:
 class Record:
     """The trace of one decision. It holds no text; `latency` is the moderator's, in seconds.
 
-    `texts` and `images` count what the moderator was asked, other readings of the same text included. `places` are
-    the reasons' pointers with every name that the configuration does not itself contain masked as `*`, because a
-    client chooses the names in its documents. `unmatched` says that a body had nothing at its rule's places.
-    `store_problem` says why strikes or lists could not be asked or kept. `stages` is in seconds, of those that
-    happened: "read" (the body's arrival), "decode" (finding the texts), "store", "moderator" (queueing, calls and rungs).
+    `texts` and `images` count what the moderator was asked, other readings of the same text included. `places` are the reasons'
+    pointers with every name that the configuration does not itself contain masked as `*`, because a client chooses the names in
+    its documents. `unmatched` says that a body had nothing at its rule's places. `store_problem` says why strikes or lists
+    could not be asked or kept. `stages` is in seconds, of those that happened: "read" (the body's arrival), "decode" (finding
+    the texts), "store", "moderator" (queueing, calls and rungs).
     """
 
     decision: Decision
@@ -283,8 +275,8 @@ class Asked:
 class Called:
     """One call to a moderator, which may be for several screenings, after it has ended.
 
-    `tokens` are estimated. `seconds` is the call's own time, `queued` how long the item that waited longest had waited for
-    it, in seconds. `error` is the class of the ModeratorError, "Cancelled" where the screening ended first, None for neither.
+    `tokens` are estimated. `seconds` is the call's own time, `queued` how long the item that waited longest had waited for it,
+    in seconds. `error` is the class of the ModeratorError, "Cancelled" where the screening ended first, None for neither.
     """
 
     moderator: str

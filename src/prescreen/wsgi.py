@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from prescreen.current import SCREENED_KEY, Passage, followed, is_left_over, mark, passing, told, unscreened
 from prescreen.drive import drive_sync
 from prescreen.errors import ConfigError, Incomplete, LengthRequired, Oversize, Unreadable
+from prescreen.mark import Screened, is_screened
 from prescreen.match import announces_body, choose
 from prescreen.model import Decision, Head, Mode
 from prescreen.routes import announce
-from prescreen.screen import Screen, Screened, ScreenOptions, is_screened, screen_from
+from prescreen.screen import Screen, ScreenOptions, screen_from
 from prescreen.steps import Answer, ReadBody, Step
 
 if TYPE_CHECKING:

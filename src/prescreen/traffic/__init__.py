@@ -1,7 +1,6 @@
 """Between a screen and a moderator: what is known is not asked, and what is asked goes together, if at all.
 
-A moderator with an `identity` gets all of it; another one is called for each screening by itself, behind the same
-quota and circuit breaker.
+A moderator with an `identity` gets all of it; another one is called for each screening by itself, behind quota and circuit breaker.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from prescreen.moderators import Bound, translated
 from prescreen.moderators.call import moderate, moderate_sync
 from prescreen.steps import Moderate
 from prescreen.target import Found
-from prescreen.traffic.answers import Keys, every, in_thread, is_link, late, still_open, unless_failed
+from prescreen.traffic.answers import Keys, answered, every, in_thread, is_link, late, still_open, unless_failed
 from prescreen.traffic.awaiting import AwaitingDesk
 from prescreen.traffic.blocking import BlockingDesk
 from prescreen.traffic.breaker import Circuit
@@ -54,15 +53,12 @@ class Traffic:
         max_batch: int,
         observe: Observer | None = None,
     ) -> None:
-        self.bound: Final = bound
-        self.circuit: Final = circuit
+        self.bound, self.circuit = bound, circuit
         self._cache, self._bucket = cache, bucket
         self._teller: Final = Teller(bound.name, observe)
         self._slots, self._most = max_in_flight, min(max_batch, bound.max_batch or max_batch)
         self._awaiting: Final = PerLoop(lambda: AwaitingDesk(self, self._desk()))
         self._blocking: tuple[int, BlockingDesk] | None = None
-
-    # What the screen calls.
 
     @property
     def keeps(self) -> bool:
@@ -71,9 +67,9 @@ class Traffic:
 
     def recall(self, found: Found) -> Sequence[Verdict] | None:
         """The verdicts on all that is asked of a body, where they are at hand; None where `moderate` is to look."""
-        verdicts = self._cache.recall(found) if self._cache is not None else None
-        if verdicts is not None:
-            self._teller.asked(found.asked or (), None, range(len(verdicts)))
+        if self._cache is None or (verdicts := self._cache.recall(found)) is None:
+            return None
+        self._teller.asked(found.asked or (), None, range(len(verdicts)))
         return verdicts
 
     async def moderate(self, step: Moderate, known: Known | None = None) -> Sequence[Verdict]:
@@ -136,8 +132,6 @@ class Traffic:
         except Exception as error:
             raise translated(error, step.items, known) from error
 
-    # As a moderator is called, for the layers.
-
     async def call(self, items: Sequence[Item], known: Known, timeout: float) -> Sequence[Verdict]:  # noqa: ASYNC109  # a moderator's parameter
         """See `moderate`. It ends a little before the layer would end it, so that the circuit hears of it."""
         return await self.moderate(Moderate(items, timeout * _BEFORE), known)
@@ -145,8 +139,6 @@ class Traffic:
     def call_sync(self, items: Sequence[Item], timeout: float, known: Known) -> Sequence[Verdict]:
         """See `moderate`."""
         return self.moderate_sync(Moderate(items, timeout), known)
-
-    # What the desks call.
 
     async def take(self, costs: Sequence[int]) -> tuple[Sequence[int], float]:
         """The places of the texts of these costs that may go now, and where none may, the seconds to wait."""
@@ -167,16 +159,15 @@ class Traffic:
         *,
         is_hurried: bool = False,
     ) -> Heard:
-        """Call the moderator about items that wait since then. `known` is filled as verdicts come in, for who is cut short.
+        """Call the moderator about items that wait since then; `is_hurried`: that it ends late would say nothing of it.
 
-        `is_hurried`: that it ends late would say nothing of the moderator.
+        `known` is filled as verdicts come in, for who is cut short.
         """
         started = monotonic()
         try:
             with self._calling(items, is_hurried=is_hurried), self._teller.calling(items, since):
                 verdicts = await moderate(self.bound, Moderate(items, max(timeout, 0)), known)
-            took = None if any(map(is_link, items)) else monotonic() - started
-            return self._heard(Heard(dict(enumerate(verdicts)), took=took))
+            return self._heard(answered(items, verdicts, monotonic() - started))
         except ModeratorError as error:
             return self._heard(Heard(error.known, error))
 
@@ -194,8 +185,7 @@ class Traffic:
         try:
             with self._calling(items, is_hurried=is_hurried), self._teller.calling(items, since):
                 verdicts = moderate_sync(self.bound, Moderate(items, max(timeout, 0)), known)
-            took = None if any(map(is_link, items)) else monotonic() - started
-            return self._heard(Heard(dict(enumerate(verdicts)), took=took))
+            return self._heard(answered(items, verdicts, monotonic() - started))
         except ModeratorError as error:
             return self._heard(Heard(error.known, error))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from prescreen.errors import ModeratorError, ModeratorTimeout
@@ -25,6 +25,11 @@ def still_open(keys: Keys, known: Known) -> dict[int, str | None]:
 def is_link(item: Item) -> bool:
     """Whether it is behind a link: what is there, and how long it takes to come, is up to others."""
     return isinstance(item, Image) and item.url[:5].lower() != "data:"
+
+
+def answered(items: Sequence[Item], verdicts: Sequence[Verdict], took: float) -> Heard:
+    """What was heard of a call that took so many seconds, which say nothing of the next one where a link was behind it."""
+    return Heard(dict(enumerate(verdicts)), took=None if any(map(is_link, items)) else took)
 
 
 def late(step: Moderate) -> ModeratorTimeout:
