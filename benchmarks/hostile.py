@@ -14,6 +14,7 @@ import platform
 import time
 import tracemalloc
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +60,10 @@ def upload(size: int) -> bytes:
 def parts(count: int, size: int) -> bytes:
     part = b'--BND\r\nContent-Disposition: form-data; name="x%d"\r\n\r\n%s\r\n'
     return b"".join(part % (number, b"v" * size) for number in range(count)) + b"--BND--\r\n"
+
+
+def _all_letters(count: int) -> str:
+    return "".join(islice(filter(str.isprintable, map(chr, range(0x80, 0x110000))), count))
 
 
 Case = tuple[str, Cause, Rule, str, bytes]
@@ -118,6 +123,8 @@ CASES: Final[list[Case]] = [
     ("33,000 words of mixed alphabets", Cause.CLEAN, TEXT, PLAIN, ("a\u0430 " * 33_000).encode()),
     ("100,000 letters behind one of another alphabet", Cause.CLEAN, TEXT, PLAIN, ("\u0431 " + "a" * 99_000).encode()),
     ("100,000 accents on one letter", Cause.CLEAN, TEXT, PLAIN, ("a" + "\u0301\u0327" * 49_000).encode()),
+    ("98,000 letters beyond ASCII, no two alike", Cause.CLEAN, TEXT, PLAIN, _all_letters(98_000).encode()),
+    ("quotes and half escapes", Cause.CLEAN, TEXT, PLAIN, b'"\\' * 49_000),
     ("a link with 19,000 endings", Cause.CLEAN, LINK, JSON, b'{"message":"https://a' + b".png?" * 19_000 + b' "}'),
     ("a gzip bomb: 64 MiB in 64 KiB", Cause.OVERSIZE, GZIP, JSON, gzip.compress(b" " * (64 * MIB), 9)),
     ("a plain upload of 1 MiB", Cause.CLEAN, BOTH, PARTS, upload(MIB - 512)),

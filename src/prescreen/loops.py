@@ -21,12 +21,7 @@ _numbers: Final = count()
 
 def asyncio_loop() -> AbstractEventLoop | None:
     """The event loop of the asyncio task that runs; None in a task of trio's."""
-    if in_trio():
-        return None
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+    return None if in_trio() else asyncio.get_running_loop()
 
 
 def in_trio() -> bool:
