@@ -175,7 +175,7 @@ def test_try_says_when_nothing_was_found_or_no_rule_matches(file: Path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--request", "chat"], "has no path"),
+        (["--request", "chat"], "is no method and path"),
         (["--request", "POST /chat", "/nowhere/body.json"], "cannot read"),
         (["--request", "POST /chat", "{file}"], "--type application/json"),
     ],

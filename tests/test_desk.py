@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prescreen import BadVerdict, Image, ModeratorDown, ModeratorRefused, ModeratorTimeout, Text, Verdict
+from prescreen import BadVerdict, Image, ModeratorBusy, ModeratorDown, ModeratorRefused, ModeratorTimeout, Text, Verdict
 from prescreen.traffic.desk import Desk
 from prescreen.traffic.tickets import Heard, Ticket, Waiter
 
@@ -111,6 +111,19 @@ def test_a_call_does_not_wait_until_it_is_too_late_for_somebody() -> None:
     desk = busy(deadline=1.05)
     assert round(desk.patience(0, 0), 9) == 0.05
     assert len(desk.lead(desk.patience(0, 0))) == 4
+
+
+def test_where_there_is_no_quota_who_has_not_the_time_is_told_the_queue_included() -> None:
+    desk = Desk(slots=1, most=2)
+    hasty, patient = [Person(desk, f"{number}" * 40) for number in range(5)], Person(desk, "p" * 40, deadline=90)
+    cheap = Person(desk, "c")
+    assert desk.admit(desk.lead(0), (), 60, 0) == []
+    assert [person.woken for person in hasty] == [1] * 5
+    assert all(isinstance(person.waiter.error, ModeratorBusy) for person in hasty)
+    assert (patient.woken, cheap.woken) == (0, 0)  # what costs less may go sooner
+    for person in hasty:
+        desk.leave(person.waiter)
+    assert values(desk.lead(0)) == ["p" * 40, "c"]
 
 
 def test_many_texts_of_one_do_not_keep_the_one_of_another_waiting() -> None:

@@ -570,6 +570,16 @@ async def test_tokens_count_and_a_call_takes_what_fits(check: Check, service: Se
     assert (decision.cause, [len(call) for call in service.calls]) == (Cause.UNAVAILABLE, [2])
 
 
+async def test_a_spent_quota_is_told_at_once_to_all_who_have_not_the_time(check: Check, service: Service) -> None:
+    screen = Screen(moderator=service, quota={"rpm": 1}, deadline=20)
+    assert (await check(screen, "the one that goes")).cause is Cause.CLEAN
+    started = time.monotonic()
+    found = await all_of(check, screen, [f"text {number}" for number in range(40)])
+    assert causes(found) == [Cause.UNAVAILABLE] * 40
+    assert all("is spent" in str(each.problem) for each in found)
+    assert time.monotonic() - started < 10  # and not one call's share after the other, nor at the deadline
+
+
 async def test_the_quota_is_a_moderators_without_an_identity_too(check: Check, service: Service) -> None:
     service.identity = None
     screen = Screen(moderator=service, quota={"rpm": 1}, deadline=0.2)
@@ -703,6 +713,21 @@ async def test_what_is_the_clients_doing_or_the_quotas_opens_no_circuit(
     for number in range(3):
         assert (await check(screen, f"text {number}")).cause is not Cause.CLEAN
     assert (await check(screen, "another")).cause is Cause.CLEAN
+
+
+@pytest.mark.parametrize("last", [None, ModeratorRefused("400"), ModeratorBusy("429", retry_after=0)])
+async def test_a_call_that_went_well_is_never_the_one_that_opens_it(
+    check: Check, service: Service, last: ModeratorError | None
+) -> None:
+    """After an outage that was too short to open it, say: four failures and a success are five calls."""
+    screen = Screen(moderator=service, breaker={"calls": 5}, deadline=20)
+    service.errors = [*[ModeratorDown("gone")] * 4, last]
+    for number in range(5):
+        await check(screen, f"text {number}")
+    assert (await check(screen, "another")).cause is Cause.CLEAN
+    service.errors = [ModeratorDown("gone")]
+    assert "gone" in str((await check(screen, "once more")).problem)
+    assert "left alone" in str((await check(screen, "and again")).problem)
 
 
 async def test_slow_calls_open_it_too(check: Check) -> None:

@@ -32,7 +32,7 @@ from prescreen.model import (
 )
 from prescreen.plan import Plan, characters
 from prescreen.rule import Rule
-from prescreen.screening import Screening
+from prescreen.screening import Screening, said_of
 from prescreen.steps import AddStrike, Answer, Flow, LookUp, Moderate, ReadBody, Recall, Step, Work
 from prescreen.target import Found, Target
 from prescreen.units import spelled
@@ -219,10 +219,13 @@ class _Flow(Screening):
         self.verdicts = [verdict for _, verdict in said]
         decision = self.judged([item for item, _ in said], self.verdicts)
         if is_all or decision.action is Action.REJECT:
-            return decision if rung is None else replace(decision, rung=rung)
+            return (
+                decision
+                if rung is None
+                else replace(decision, rung=rung, problem=said_of(failure) if failure else None)
+            )
         if rung is None and isinstance(failure, ModeratorRefused):
-            problem = f"{type(failure).__name__}: {failure.problem}"
-            return self.decision(Action.REJECT, Cause.REFUSED, reasons=decision.reasons, problem=problem)
+            return self.decision(Action.REJECT, Cause.REFUSED, reasons=decision.reasons, problem=said_of(failure))
         return None
 
     def _struck(self, decision: Decision) -> Flow[Decision]:

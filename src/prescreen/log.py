@@ -72,7 +72,8 @@ def _sentence(record: Record) -> str:
     elif decision.cause is not Cause.CLEAN:
         said += f": {decision.cause.value}, {decision.problem}"
     if decision.rung:
-        said += f" (by on_error: {decision.rung})"
+        why = f"; {decision.problem}" if decision.problem and decision.is_judged else ""
+        said += f" (by on_error: {decision.rung}{why})"
     if record.unmatched:
         said += " (nothing at the rule's places)"
     if decision.standing and decision.standing.suspended_for and decision.cause is Cause.FLAGGED:

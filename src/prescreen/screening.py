@@ -58,7 +58,7 @@ class Screening:
             action,
             Cause.UNAVAILABLE,
             reasons=reasons,
-            problem=f"{type(error).__name__}: {error.problem}",
+            problem=said_of(error),
             retry_after=error.retry_after,
             rung=self.plan.on_error.value,
         )
@@ -102,3 +102,8 @@ class Screening:
             store_problem=self.store_problem,
             stages=self.stages,
         )
+
+
+def said_of(error: ModeratorError) -> str:
+    """A moderator's error in a decision's words."""
+    return f"{type(error).__name__}: {error.problem}"

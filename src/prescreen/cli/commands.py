@@ -154,7 +154,7 @@ def _request(request: str, body: Path | None, content_type: str | None) -> tuple
     method, _, target = request.strip().partition(" ")
     target = target.strip()
     if not target.startswith("/"):
-        _fail(f'--request {request!r} has no path; write for example --request "POST /chat"')
+        _fail(f'--request {request!r} is no method and path; write for example --request "POST /chat"')
     path, _, query = target.partition("?")
     data = _data(body)
     headers = [(b"content-length", str(len(data)).encode())] if data else []

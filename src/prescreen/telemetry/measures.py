@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, assert_never
 
+from prescreen.load import STALE
 from prescreen.model import Asked, Called, CircuitChanged, Event, Record
 
 _SECONDS: Final = (
@@ -126,7 +127,9 @@ def _decided(record: Record) -> Iterator[Value]:
 
 
 def _asked(asked: Asked) -> Iterator[Value]:
-    sources = {"cache": asked.cached, "joined": asked.joined, "moderator": asked.items - asked.cached - asked.joined}
+    sources = {"cache": asked.cached, "joined": asked.joined}
+    if asked.rung != STALE:  # there nobody is asked
+        sources["moderator"] = asked.items - asked.cached - asked.joined
     for source, count in sources.items():
         if count:
             yield ITEMS, count, (asked.moderator, source, asked.rung or "")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prescreen.errors import ModeratorDown, ModeratorError, raised_at
 from prescreen.loops import bell
 from prescreen.model import Item
-from prescreen.traffic.desk import Desk
+from prescreen.traffic.desk import NAP, Desk
 from prescreen.traffic.tickets import CUT_SHORT, Heard, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("prescreen")
 
-_LONGEST_NAP: Final = 0.5  # seconds; in between somebody may have left
 # Of the event loop: an answer goes out, the next request comes in, its task starts, and it is here.
 _QUIET_ROUNDS: Final = 4
 
@@ -85,7 +84,7 @@ class AwaitingDesk:
                 raise
             if going := self.desk.admit(batch, places, wait, monotonic()):
                 return going
-            await sleep(min(wait, _LONGEST_NAP))
+            await sleep(min(wait, NAP))
         return []
 
     async def _gathered(self) -> None:

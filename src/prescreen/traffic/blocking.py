@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from prescreen.errors import ModeratorDown, ModeratorError
 from prescreen.model import Item, Verdict
-from prescreen.traffic.desk import Desk
+from prescreen.traffic.desk import NAP, Desk
 from prescreen.traffic.tickets import CUT_SHORT, Heard, Known, Ticket, Waiter
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class BlockingDesk:
                     going = self.desk.admit(batch, places, wait, monotonic())
             if going:
                 return going
-            bell.wait(min(wait, left))
+            bell.wait(min(wait, left, NAP))
             bell.clear()
         return []
 

@@ -24,6 +24,10 @@ class _Hurried(ModeratorTimeout):
     """A call ended late that had little time from its beginning."""
 
 
+class _LeftOut(BaseException):
+    """A call that went well, and is not counted, since it would be the one that opens the circuit."""
+
+
 class Circuit(FailureClassifier, CoreEventListener):
     """Closed while the moderator answers; open, and nobody waits for it, once too many calls failed or were slow.
 
@@ -34,14 +38,15 @@ class Circuit(FailureClassifier, CoreEventListener):
         self._observe = observe
         self._probe = float(options.probe)
         self._opened = -math.inf
-        slow = deadline * SLOW if options.slow is None else float(options.slow)
+        self._slow = deadline * SLOW if options.slow is None else float(options.slow)
+        self._rate, self._calls = options.rate, options.calls
         config = Config(
             failure_rate_threshold=options.rate,
             slow_call_rate_threshold=options.rate,
             minimum_number_of_calls=options.calls,
             window_type=WindowType.TIME_BASED,
             window_size=math.ceil(float(options.window)),
-            slow_call_duration_threshold=slow,
+            slow_call_duration_threshold=self._slow,
             wait_duration_in_open=self._probe,
             permitted_calls_in_half_open=1,
             max_concurrent_probes=1,
@@ -64,20 +69,31 @@ class Circuit(FailureClassifier, CoreEventListener):
 
         That one with little time from its beginning, `is_hurried`, ends late is no failure of the moderator's.
         """
+        said: ModeratorError | None = None
         try:
             with ExitStack() as stack:
                 try:
                     stack.enter_context(self._breaker)
                 except CircuitOpenError as error:
                     raise _open(error.retry_after) from None
+                started = time.monotonic()
                 try:
                     yield
                 except ModeratorTimeout as error:
                     if is_hurried:
                         raise _Hurried(error.problem, known=error.known) from error
                     raise
+                except (ModeratorRefused, ModeratorBusy) as error:
+                    said = error
+                if time.monotonic() - started < self._slow and self._would_open():
+                    raise _LeftOut  # noqa: TRY301  # it has to leave the block that counts
+                if said is not None:
+                    raise said
         except _Hurried as error:
             raise error.anew(error.known) from None
+        except _LeftOut:
+            if said is not None:
+                raise said from None
 
     @contextmanager
     def fetching(self) -> Iterator[None]:
@@ -91,6 +107,15 @@ class Circuit(FailureClassifier, CoreEventListener):
             with suppress(ModeratorError, CircuitOpenError), self._breaker:
                 raise
             raise
+
+    def _would_open(self) -> bool:
+        """Whether one more call would open it, however it ended: the library counts, and asks how many there were only then."""
+        if self._breaker.state is not State.CLOSED:
+            return False
+        seen = self._breaker.snapshot()
+        return seen.total_calls + 1 >= self._calls and max(seen.failed_calls, seen.slow_calls) >= self._rate * (
+            seen.total_calls + 1
+        )
 
     def is_failure(self, *, result: object, exception: Exception | None) -> bool:  # noqa: ARG002  # the library's names
         """For the library: whether this says that the moderator is not well."""

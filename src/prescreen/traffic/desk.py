@@ -25,6 +25,8 @@ _COMPANY: Final = 0.1  # of what a call usually takes: so long may one wait for 
 _LATELY: Final = 5.0  # seconds: how long a call took is known for that long
 _WEIGHT: Final = 0.2  # of the latest call in what one usually takes
 
+NAP: Final = 0.05
+"""Seconds after which whoever waits for quota looks who has come meanwhile, and has not the time."""
 _TOO_LATE: Final = "too little time was left for a call: all that may be out at once were out"
 
 
@@ -125,17 +127,18 @@ class Desk:
     def admit(self, batch: Sequence[Ticket], places: Sequence[int], wait: float, now: float) -> list[Ticket]:
         """The tickets at these places, for which there is quota; the others are given back.
 
-        Where none goes, so is the slot, and who has less time than the `wait` until one may go is told at once.
+        Where none goes, so is the slot, and who has less time than the `wait` until one may go is told at once, the queue included.
         """
         going = [batch[place] for place in places]
         if len(going) == len(batch):
             return going
         staying = [ticket for ticket in batch if ticket not in going]
         if not going:
-            hasty = [ticket for ticket in staying if ticket.waiters and ticket.deadline - now < wait]
-            for ticket in hasty:
-                self._answer(ticket, None, spent(wait))
-            staying = [ticket for ticket in staying if ticket not in hasty]
+            least = min(ticket.cost for ticket in batch)  # what costs less may go sooner
+            for ticket in [*batch, *self._texts.tickets(), *self._images.tickets()]:
+                if ticket.waiters and ticket.cost >= least and ticket.deadline - now < wait:
+                    self._answer(ticket, None, spent(wait))
+            staying = [ticket for ticket in staying if ticket.waiters]
             self._free(batch)
         self.restore(staying)
         return going
@@ -253,7 +256,8 @@ class Desk:
 
     def _answer(self, ticket: Ticket, verdict: Verdict | None, error: ModeratorError | None) -> None:
         self._forget(ticket)
-        for waiter in ticket.waiters:
+        waiters, ticket.waiters = ticket.waiters, []
+        for waiter in waiters:
             waiter.settle(ticket, verdict, error)
 
     def _forget(self, ticket: Ticket) -> None:

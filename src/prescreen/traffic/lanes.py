@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from prescreen.load import LARGEST_CALL
@@ -39,6 +39,10 @@ class Lanes:
         """Queue them, if there are any."""
         if lane := deque(tickets):
             self._lanes[waiter] = lane
+
+    def tickets(self) -> Iterable[Ticket]:
+        """All that are queued."""
+        return chain(self.first, *self._lanes.values())
 
     def leave(self, waiter: Waiter) -> None:
         """Whoever else waits for one of its tickets has waited already."""
