@@ -38,6 +38,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger: Final = logging.getLogger("prescreen")
 
+_REQUESTS: Final = ("http", "websocket")
 _SEQUENCES: Final = (list, tuple)
 _PAIR: Final = frozenset({tuple})
 _BYTES: Final = frozenset({bytes})
@@ -71,17 +72,18 @@ class ModerationMiddleware:
             raise
         self._is_off: Final = self.screen.settings.mode is Mode.OFF
         self._is_announced = False
+        self._on_path: Final = self.screen.rules.on_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" and not self._is_announced:
-            self._is_announced = True
-            announce(self.screen.rules, scope.get("app", self.app))
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] not in _REQUESTS:
+            if scope["type"] == "lifespan" and not self._is_announced:
+                self._is_announced = True
+                announce(self.screen.rules, scope.get("app", self.app))
             return await self.app(scope, receive, send)
         if is_left_over(scope):
             with passing(None):
                 return await self(scope, receive, send)
-        rules = self.screen.rules.on_path(scope["path"], scope.get("root_path", ""))
+        rules = self._on_path(scope["path"], scope.get("root_path", ""))
         if not rules:
             if not self._is_off:
                 return await self.app(scope, receive, send)
