@@ -45,7 +45,7 @@ class Places:
         self._text = text
         self._keys, self._images, self._on_unmatched = keys, images, on_unmatched
         named = (*self._form.names, *self._query.names, *(name for each in self._queries for name in each.names))
-        self._names = PART_NAMES.union(named)
+        self._names = PART_NAMES.union(named) - {"*"}  # that stands for all names, and is none
         self._tokens = frozenset(map(escape, self._names))
 
     def items(self, document: Document, query: Iterable[Field], limits: Limits) -> tuple[Item, ...]:
