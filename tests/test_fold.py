@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 
 from doubles import screened, values
-from prescreen import Cause, Rule, Text
+from prescreen import Cause, Rule, Text, fold
 from prescreen.fold import folded
 from prescreen.readings import pieces, readings
 
@@ -184,3 +184,10 @@ def test_all_readings_together_are_bounded() -> None:
     assert (decision.cause, asked) == (Cause.OVERSIZE, [])
     decision, _ = screened(rule, json.dumps(["x" * 49_000, "y" * 49_000]).encode(), content_type="application/json")
     assert decision.cause is Cause.CLEAN
+
+
+def test_what_is_taken_for_itself_without_a_look_is_what_a_look_finds() -> None:
+    characters = fold._Characters()
+    codes = [*range(0x3000, 0x2B000)]
+    assert [code for code in codes if characters[code] != fold._replacement(chr(code))] == []
+    assert len(characters) < len(codes) / 2  # the others were not even kept

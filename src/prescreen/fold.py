@@ -93,6 +93,9 @@ class _Characters(dict[int, str]):
     """What each character is replaced by, found when it is first met; bounded, since clients choose them."""
 
     def __missing__(self, code: int) -> str:
+        # Chinese characters and Korean syllables: ninety thousand, each of which is replaced by itself.
+        if 0x3400 <= code <= 0x9FFF or 0xAC00 <= code <= 0xD7A3 or 0x20000 <= code <= 0x2A6DF:
+            return chr(code)
         if len(self) >= _REMEMBERED:
             self.clear()
         self[code] = found = _replacement(chr(code))
