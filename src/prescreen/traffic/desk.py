@@ -1,7 +1,7 @@
 """Who waits for a verdict on what, and which texts go to the moderator together. No I/O, no clock, no lock.
 
-Group commit, as databases do it: while no call is out a text leaves at once; while some are it takes those along that are just
-arriving, for `patience` at the most; while all are out the newcomers gather, and leave together when a slot frees. Where many wait, a call takes along no more than a slot's share
+Group commit, as databases do it: while there are slots for all who wait a text leaves at once; where there are more of them it
+takes those along that are just arriving, for `patience` at the most; while all slots are taken the newcomers gather, and leave together when a slot frees. Where many wait, a call takes along no more than a slot's share
 of them: who is answered together comes back together, and meanwhile the other slots would stand idle. A driver
 (`awaiting`, `blocking`) makes the calls; it says what time it is (`now`, on the monotonic clock).
 """
@@ -21,7 +21,7 @@ from prescreen.traffic.tickets import Heard, Ticket, Waiter, spent
 
 _FEW: Final = 12  # screenings: so many go together even where there are slots for each of them
 _WORTHWHILE: Final = 0.05  # seconds: with less time left nobody starts over
-_COMPANY: Final = 0.1  # of what a call usually takes: so long may one wait for company while others are out
+_COMPANY: Final = 0.1  # of what a call usually takes: so long may one wait for company where slots are short
 _LATELY: Final = 5.0  # seconds: how long a call took is known for that long
 _WEIGHT: Final = 0.2  # of the latest call in what one usually takes
 
