@@ -177,9 +177,11 @@ def _plant(node: _Node, template: tuple[str, ...], index: int) -> None:
 
 
 def _collect(root: _Node, segments: Sequence[str], found: set[int]) -> None:
-    level = [root]
+    level, is_settled = [root], False
     for segment in segments:
         is_nothing = segment in ("", BLANK)  # some readers drop each of them, some keep it
+        if is_nothing and is_settled:
+            continue
         below = list(level) if is_nothing else []
         for node in level:
             found.update(node.rests)
@@ -189,7 +191,9 @@ def _collect(root: _Node, segments: Sequence[str], found: set[int]) -> None:
                 below.append(node.param)
         if not below:
             return
-        level = list({id(node): node for node in below}.values()) if is_nothing else below
+        below = list({id(node): node for node in below}.values()) if is_nothing else below
+        is_settled = is_nothing and len(below) == len(level)  # one more would add nothing either
+        level = below
     for node in level:
         found.update(node.rests, node.ends)
 
