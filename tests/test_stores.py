@@ -832,15 +832,19 @@ def test_a_port_that_takes_no_connection_is_a_store_error_in_time() -> None:
 
 @contextmanager
 def answering(answers: Sequence[bytes]) -> Iterator[tuple[str, list[bytes]]]:
-    """A server that takes a connection for each answer, and what it is asked; b"" closes without one."""
+    """A server with these answers, one a request, and what it is asked; b"" closes the connection instead."""
     asked: list[bytes] = []
 
     def serve() -> None:
-        for answer in answers:
+        left = iter(answers)
+        while len(asked) < len(answers):
             connection, _ = listener.accept()
             with connection:
-                asked.append(connection.recv(65536))
-                connection.sendall(answer)
+                for answer in left:
+                    asked.append(connection.recv(65536))
+                    if not answer:
+                        break
+                    connection.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(20)
