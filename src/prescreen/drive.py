@@ -25,7 +25,7 @@ async def drive(flow: Flow[T], perform: Perform) -> T:
         while True:
             try:
                 answer = perform(step)
-                if answer is not None and isinstance(answer, Awaitable):
+                if hasattr(answer, "__await__"):
                     answer = await answer
             except Exception as error:  # noqa: BLE001  # the flow decides what it means
                 step = flow.throw(error)

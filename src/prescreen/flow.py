@@ -73,35 +73,31 @@ class _Flow(Screening):
             yield self.report(overloaded)
             return overloaded
         try:
-            decision = yield from self._struck((yield from self._decided(reading)))
+            decision = yield from self._decided(reading)
+            if self.strikes is not None:
+                decision = yield from self._struck(decision)
             yield self.report(decision)
             return decision
         finally:
             self.plan.room.leave()
 
     def _decided(self, reading: Flow[Found]) -> Flow[Decision]:
-        decision = yield from self._suspended()
-        if decision is None:
-            try:
-                decision = yield from self._found(reading)
-            except RequestError as error:
-                decision = self.unscreened(error)
-        return decision or self._recalled() or (yield from self._moderated(self.asked))
-
-    def _found(self, reading: Flow[Found]) -> Flow[Decision | None]:
-        """What is in it, and the decision on that where a list has it."""
-        found = yield from reading
-        self.is_unmatched = found.is_unmatched
-        if self.plan.has_lists:
-            return (yield from self._listed(found))
-        return (yield from self._asks(found))
-
-    def _asks(self, found: Found) -> Flow[Decision | None]:
-        """What the moderator is going to be asked, which stays with what was found; and no decision yet."""
-        if found.asked is None:
-            found.asked = yield from self._in_all_readings(found.items)
-        self.asked = found.asked
-        return None
+        if self.strikes is not None and (decision := (yield from self._suspended())) is not None:
+            return decision
+        try:
+            found = yield from reading
+            self.is_unmatched = found.is_unmatched
+            if self.plan.has_lists:
+                decision, found = yield from self._listed(found)
+                if decision is not None:
+                    return decision
+            # What the moderator is going to be asked stays with what was found.
+            if found.asked is None:
+                found.asked = yield from self._in_all_readings(found.items)
+            self.asked = found.asked
+        except RequestError as error:
+            return self.unscreened(error)
+        return self._recalled() or (yield from self._moderated(self.asked))
 
     def read(self, target: Target, head: Head) -> Flow[Found]:
         """From the head to the items; nothing of the body is read where the head alone decides."""
@@ -133,7 +129,7 @@ class _Flow(Screening):
 
     def _suspended(self) -> Flow[Decision | None]:
         """The decision on a request of a suspended subject, before anything of it is read."""
-        if self.strikes is None or self.subject is None:
+        if self.subject is None:
             return None
         standing = cast("Standing | None", (yield from self._store(partial(Recall, self.subject), _SHARE)))
         if standing is None or standing.suspended_for is None:
@@ -143,8 +139,8 @@ class _Flow(Screening):
             Action.REJECT, Cause.SUSPENDED, standing=standing, retry_after=left, problem=f"for {spelled(left)} more"
         )
 
-    def _listed(self, found: Found) -> Flow[Decision | None]:
-        """The decision where a list has it; None where the moderator is to be asked, about what is on no list."""
+    def _listed(self, found: Found) -> Flow[tuple[Decision | None, Found]]:
+        """The decision where a list has it; None where the moderator is to be asked, and what is on no list."""
         items = found.items
         is_asked = self.plan.has_lists and self.store_problem is None  # one that is down is not waited for twice
         if is_asked and (texts := [item.value for item in items if isinstance(item, Text)]):
@@ -152,10 +148,10 @@ class _Flow(Screening):
             if denied := [
                 Reason(DENIED, each.pointer) for each in items if self._is_listed(each, listed, is_allowed=False)
             ]:
-                return self.decision(Action.REJECT, Cause.FLAGGED, reasons=tuple(dict.fromkeys(denied)))
+                return self.decision(Action.REJECT, Cause.FLAGGED, reasons=tuple(dict.fromkeys(denied))), found
             left = [each for each in items if not self._is_listed(each, listed, is_allowed=True)]
             found = found if len(left) == len(items) else Found(left)
-        return self.without_store() or (yield from self._asks(found))
+        return self.without_store(), found
 
     def _recalled(self) -> Decision | None:
         """The decision by verdicts that are at hand for all that was asked; None where somebody has to be asked."""

@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from prescreen.errors import ConfigError
-from prescreen.model import Head
+from prescreen.model import Head, named
 from prescreen.rule import BLANK, METHODS, PARAM, REST, Rule, segments_of
 
 _PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")  # a path that has only one reading, letter case aside
@@ -24,8 +24,8 @@ _SHORT: Final = 256  # characters; a longer path is not remembered
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 _UNSAFE_EXEMPT: Final = re.compile(r"//|/\.{1,2}(?:/|\Z)|[%#?\\\s\ufffd]")
 _WHOLE_HOLE: Final = re.compile(r"\{\w+(?::path)?\}")
-_ANNOUNCING: Final = (b"content-length", b"transfer-encoding")
-_NO_BODY: Final = {(b"content-length", b"0")}
+_ANNOUNCING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_NO_BODY: Final = frozenset({(b"content-length", b"0")})
 _BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})  # with a body, it is some other handler's request
 
 
@@ -73,7 +73,7 @@ class RuleSet:
 
 def announces_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether a body may follow these headers (HTTP/1.1), whose names are lower-case."""
-    return bool({header for header in headers if header[0] in _ANNOUNCING} - _NO_BODY)
+    return not _NO_BODY.issuperset(named(_ANNOUNCING, headers))
 
 
 def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:

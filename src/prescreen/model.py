@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import compress
+from operator import itemgetter
 from os import urandom
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
 _FRAMING: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
+
+_LENGTH: Final = frozenset({b"content-length"})
+_name: Final[Callable[[tuple[bytes, bytes]], bytes]] = itemgetter(0)
 
 DECISION_KEY: Final = "prescreen.decision"
 """Where the Decision lies in the ASGI scope and in the WSGI environ."""
@@ -58,40 +64,52 @@ class Cause(StrEnum):
     OVERLOADED = "overloaded"
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+def named(names: Container[bytes], headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    """Those of the headers that have one of these names, in order."""
+    headers = tuple(headers)
+    return tuple(
+        compress(headers, map(names.__contains__, map(_name, headers)))
+    )  # at every request: no loop of Python's
+
+
+class Head(NamedTuple):
     """A request without its body, copied once so that nothing can change it while it is decided on.
 
     `path` is percent-decoded, as the server gives it; `root_path` is the mount (ASGI `root_path`, WSGI `SCRIPT_NAME`); `query`
     is the raw query string; header names are lower-case. `has_body` is True where a body may follow, `has_coded_slash` where
     the path was sent with a `%2F` in it, `is_websocket` where messages will follow that are no body. `client` is the address of
-    whoever holds the connection, None for a Unix socket. `framing` are those of the headers that say how the body is to be
-    read. `state` is the live ASGI scope or WSGI environ, where the app's own middleware puts who the user is.
+    whoever holds the connection, None for a Unix socket. `state` is the live ASGI scope or WSGI environ, where the app's own
+    middleware puts who the user is.
     """
 
     method: str
     path: str
     root_path: str = ""
-    query: bytes = field(default=b"", repr=False)
-    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    query: bytes = b""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     has_body: bool = True
     has_coded_slash: bool = False
     is_websocket: bool = False
-    client: str | None = field(default=None, compare=False)
-    state: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
-    framing: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)
+    client: str | None = None
+    state: Mapping[str, object] = MappingProxyType({})
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "framing", tuple([header for header in self.headers if header[0] in _FRAMING]))
+    def __repr__(self) -> str:
+        """Without the query, the headers and the state, which are the client's and the app's own."""
+        return f"Head(method={self.method!r}, path={self.path!r}, root_path={self.root_path!r})"
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of the header `name` (lower-case), in order."""
         return [value for key, value in self.headers if key == name]
 
     @property
+    def framing(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Those of the headers that say how the body is to be read."""
+        return named(_FRAMING, self.headers)
+
+    @property
     def declared_length(self) -> int | None:
         """The body's length as its sender declares it; None unless that is one plain number."""
-        values = [value for name, value in self.framing if name == b"content-length"]
+        values = [value for _, value in named(_LENGTH, self.headers)]
         # ASCII digits only: int() would also take "+5", "1_0" and other alphabets' digits.
         return int(values[0]) if len(values) == 1 and len(values[0]) < 19 and values[0].isdigit() else None
 

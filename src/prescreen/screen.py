@@ -171,31 +171,33 @@ class Screen:
 
     def perform(self, step: Step) -> Answer | Awaitable[Answer]:
         """Perform any step but ReadBody; an awaitable where there is something to wait for."""
+        if isinstance(step, Report):
+            return self._report(step)
         if isinstance(step, Moderate):
             traffic = self.traffic[step.rung]
             return traffic.stale(step) if step.rung == STALE else traffic.moderate(step)
         if isinstance(step, StoreStep):
             return self.people.perform(step)
-        if isinstance(step, Work) and step.size > _LARGE:
+        assert isinstance(step, Work), step  # ReadBody is the adapters'
+        if step.size > _LARGE:
             from anyio import to_thread
 
             return to_thread.run_sync(step.run, limiter=workers())
-        return self._done(step)
+        return step.run()
 
     def perform_sync(self, step: Step) -> Answer:
         """Perform any step but ReadBody, blocking."""
+        if isinstance(step, Report):
+            return self._report(step)
         if isinstance(step, Moderate):
             traffic = self.traffic[step.rung]
             return traffic.stale_sync(step) if step.rung == STALE else traffic.moderate_sync(step)
         if isinstance(step, StoreStep):
             return self.people.perform_sync(step)
-        return self._done(step)
+        assert isinstance(step, Work), step  # ReadBody is the adapters'
+        return step.run()
 
-    def _done(self, step: Step) -> Answer:
-        """Perform a step that waits for nothing."""
-        if isinstance(step, Work):
-            return step.run()
-        assert isinstance(step, Report), step  # ReadBody is the adapters'
+    def _report(self, step: Report) -> Answer:
         if not (self._observe or is_logged(step.decision, step.store_problem) or self._watch.is_for(step.decision)):
             return None
         record = step.record
