@@ -159,7 +159,7 @@ class Settings(BaseModel):
     on_error: Annotated[tuple[str, ...], BeforeValidator(_ladder)] = (Action.REJECT.value,)
     cache: Annotated[Annotated[InstanceOf[Cache], _made(Cache)] | None, _switch(Cache)] = Cache()
     quota: Annotated[InstanceOf[Quota], _made(Quota)] | None = None
-    max_in_flight: Annotated[int, Setting(strict=True, ge=1)] = 8
+    max_in_flight: Annotated[int, Setting(strict=True, ge=1)] = 10
     max_batch: Annotated[int, Setting(strict=True, ge=1)] = 32
     breaker: Annotated[Annotated[InstanceOf[Breaker], _made(Breaker)] | None, _switch(Breaker)] = Breaker()
     max_screenings: Annotated[int, Setting(strict=True, ge=1)] = 1024
