@@ -25,7 +25,7 @@ SLICE: Final = 10
 def main() -> None:
     if not shutil.which("wrk"):
         sys.exit("make soak needs wrk (https://github.com/wg/wrk; Debian: apt-get install wrk)")
-    sys.exit(sum(grows(stack) for stack in STACKS))
+    sys.exit(sum(grows(stack) for stack in (STACKS[0], STACKS[-1])))  # one of ASGI, one of WSGI
 
 
 def grows(stack: Stack) -> bool:

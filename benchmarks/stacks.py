@@ -38,12 +38,24 @@ class Stack:
     least: int
 
 
+def _uvicorn(*options: str) -> tuple[str, ...]:
+    return ("uvicorn", "--no-access-log", *options, "--port", "{port}", "{app}")
+
+
 STACKS: Final = (
     Stack(
-        "Starlette on uvicorn",
+        "Starlette on uvicorn",  # as `pip install uvicorn` has it
         "benchmarks.starlette_app:app",
-        ("uvicorn", "--no-access-log", "--loop", "uvloop", "--http", "httptools", "--port", "{port}", "{app}"),
+        _uvicorn("--loop", "asyncio", "--http", "h11"),
         ("bare", "by hand", "careful", "prescreen"),
+        64,
+        1100,
+    ),
+    Stack(
+        "Starlette on uvicorn[standard]",  # in C, as far as that goes
+        "benchmarks.starlette_app:app",
+        _uvicorn("--loop", "uvloop", "--http", "httptools"),
+        ("bare", "careful", "prescreen"),
         64,
         1100,
     ),
