@@ -41,6 +41,8 @@ _TAGS: Final = re.compile("[\U000e0020-\U000e007e]+")  # ASCII that nobody sees
 _UNTAGGED: Final = {0xE0000 + code: code for code in range(0x20, 0x7F)}
 _MOSTLY_PLAIN: Final = frozenset({"Lo", "Co", "Cn", "Cs"})
 _PLAIN: Final = re.compile(r"[\t\n\r\x20-\x7e\xc0-\xff]*")
+# All but Chinese characters and Korean syllables: ninety thousand, each of which is replaced by itself.
+_REPLACED: Final = re.compile("[^\u3400-\u9fff\uac00-\ud7a3\U00020000-\U0002a6df]+")
 _SHORTEST: Final = 3  # letters; shorter words of another alphabet look like ours by chance
 _WORD: Final = re.compile(r"\w+")
 # A run of letters, digits and all that is not ASCII, if not all is ASCII and no letter of it is.
@@ -73,7 +75,7 @@ def folded(text: str) -> str | None:
     if not _PLAIN.fullmatch(text):
         text = _ACCENTED.sub(_composed, _ACCENTED.sub(_composed, _AT_HOME.sub("", text)))
         hidden = "".join(_TAGS.findall(text)).translate(_UNTAGGED)
-        reading = _REVERSED.sub(lambda found: found[1][::-1], text).translate(_CHARACTERS)
+        reading = _REPLACED.sub(_replaced, _REVERSED.sub(lambda found: found[1][::-1], text))
         reading = f"{reading} {hidden}" if hidden else reading
         reading = "".join(map(_in_our_alphabet, _BLOCKS.findall(reading)))
     reading = _SPACED.sub(lambda found: _SPACES.sub("", found[0]), reading)
@@ -93,9 +95,6 @@ class _Characters(dict[int, str]):
     """What each character is replaced by, found when it is first met; bounded, since clients choose them."""
 
     def __missing__(self, code: int) -> str:
-        # Chinese characters and Korean syllables: ninety thousand, each of which is replaced by itself.
-        if 0x3400 <= code <= 0x9FFF or 0xAC00 <= code <= 0xD7A3 or 0x20000 <= code <= 0x2A6DF:
-            return chr(code)
         if len(self) >= _REMEMBERED:
             self.clear()
         self[code] = found = _replacement(chr(code))
@@ -103,6 +102,10 @@ class _Characters(dict[int, str]):
 
 
 _CHARACTERS: Final = _Characters()
+
+
+def _replaced(run: re.Match[str]) -> str:
+    return run[0].translate(_CHARACTERS)
 
 
 def _replacement(character: str) -> str:
