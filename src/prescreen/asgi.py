@@ -11,7 +11,6 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import partial
 from itertools import chain
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Unpack
 
@@ -24,7 +23,7 @@ from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
 from prescreen.loops import turn
 from prescreen.mark import Screened, is_screened
 from prescreen.match import announces_body, choose
-from prescreen.model import Decision, Head, Mode
+from prescreen.model import Decision, Head, Mode, name_of
 from prescreen.overlap import Overlap
 from prescreen.routes import announce
 from prescreen.rule import Rule
@@ -43,7 +42,6 @@ _REQUESTS: Final = ("http", "websocket")
 _SEQUENCES: Final = (list, tuple)
 _PAIR: Final = frozenset({tuple})
 _BYTES: Final = frozenset({bytes})
-_NAME: Final = itemgetter(0)
 _DRAIN_BYTES: Final = 4 << 20
 _DRAIN_SECONDS: Final = 5.0
 
@@ -263,7 +261,7 @@ def _client(scope: Scope) -> str | None:
 
 def _head(scope: Scope, given: Sequence[tuple[bytes, bytes]]) -> Head:
     headers = tuple(given)
-    if not all(map(bytes.islower, map(_NAME, headers))):  # as the specification asks for
+    if not all(map(bytes.islower, map(name_of, headers))):  # as the specification asks for
         headers = tuple([(name.lower(), value) for name, value in headers])
     query = scope.get("query_string", b"")
     return Head(

@@ -14,7 +14,6 @@ from typing import Final, Literal, NamedTuple
 _FRAMING: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
 
 _LENGTH: Final = frozenset({b"content-length"})
-_name: Final[Callable[[tuple[bytes, bytes]], bytes]] = itemgetter(0)
 
 DECISION_KEY: Final = "prescreen.decision"
 """Where the Decision lies in the ASGI scope and in the WSGI environ."""
@@ -64,12 +63,15 @@ class Cause(StrEnum):
     OVERLOADED = "overloaded"
 
 
+name_of: Final[Callable[[tuple[bytes, bytes]], bytes]] = itemgetter(0)
+"""A header's name."""
+
+
 def named(names: Container[bytes], headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
     """Those of the headers that have one of these names, in order."""
     headers = tuple(headers)
-    return tuple(
-        compress(headers, map(names.__contains__, map(_name, headers)))
-    )  # at every request: no loop of Python's
+    # At every request, so without a loop of Python's.
+    return tuple(compress(headers, map(names.__contains__, map(name_of, headers))))
 
 
 class Head(NamedTuple):
