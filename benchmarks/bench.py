@@ -22,7 +22,7 @@ from benchmarks.stacks import STACKS, Site, Stack, provider, sites, tell
 
 QUICK: Final = bool(os.environ.get("QUICK"))
 ROUNDS: Final = 2 if QUICK else 5
-SECONDS: Final = 1 if QUICK else 4
+SECONDS: Final = 1 if QUICK else 5
 TURNS: Final = 20
 OURS: Final = "prescreen"
 
