@@ -38,8 +38,11 @@ class Circuit(FailureClassifier, CoreEventListener):
         self._observe = observe
         self._probe = float(options.probe)
         self._opened = -math.inf
+        self._troubled = -math.inf  # when a call last was amiss, or may have been
+        self._is_closed = True
         self._slow = deadline * SLOW if options.slow is None else float(options.slow)
         self._rate, self._calls = options.rate, options.calls
+        self._memory = math.ceil(float(options.window)) + 1.0  # the library's window moves by whole seconds
         config = Config(
             failure_rate_threshold=options.rate,
             slow_call_rate_threshold=options.rate,
@@ -56,11 +59,15 @@ class Circuit(FailureClassifier, CoreEventListener):
     @property
     def state(self) -> str:
         """One of "closed", "open" and "half_open"."""
-        return self._breaker.state.value
+        return State.CLOSED.value if self._is_closed else self._breaker.state.value
 
     def refuse_if_open(self) -> None:
         """Raise ModeratorDown while it is open and not yet time to try again."""
-        if self._breaker.state is State.OPEN and (left := self._opened + self._probe - time.monotonic()) > 0:
+        if (
+            not self._is_closed
+            and self._breaker.state is State.OPEN
+            and (left := self._opened + self._probe - time.monotonic()) > 0
+        ):
             raise _open(left)
 
     @contextmanager
@@ -85,7 +92,7 @@ class Circuit(FailureClassifier, CoreEventListener):
                     raise
                 except (ModeratorRefused, ModeratorBusy) as error:
                     said = error
-                if time.monotonic() - started < self._slow and self._would_open():
+                if self._would_open(time.monotonic() - started):
                     raise _LeftOut  # noqa: TRY301  # it has to leave the block that counts
                 if said is not None:
                     raise said
@@ -108,9 +115,12 @@ class Circuit(FailureClassifier, CoreEventListener):
                 raise
             raise
 
-    def _would_open(self) -> bool:
-        """Whether one more call would open it, however it ended: the library counts, and asks how many there were only then."""
-        if self._breaker.state is not State.CLOSED:
+    def _would_open(self, took: float) -> bool:
+        """Whether a call of so many seconds that went well would open it: the library counts, and asks how many there were only then."""
+        now = time.monotonic()
+        if took >= self._slow / 2:  # by the library's own clock it may be slow
+            self._troubled = now
+        if took >= self._slow or not self._is_closed or now - self._troubled > self._memory:
             return False
         seen = self._breaker.snapshot()
         return seen.total_calls + 1 >= self._calls and max(seen.failed_calls, seen.slow_calls) >= self._rate * (
@@ -119,12 +129,16 @@ class Circuit(FailureClassifier, CoreEventListener):
 
     def is_failure(self, *, result: object, exception: Exception | None) -> bool:  # noqa: ARG002  # the library's names
         """For the library: whether this says that the moderator is not well."""
+        if exception is None:
+            return False
+        self._troubled = time.monotonic()
         if isinstance(exception, _Hurried):
-            return self._breaker.state is not State.CLOSED  # of a probe it counts: nobody knows that it is well
-        return exception is not None and not isinstance(exception, ModeratorRefused | ModeratorBusy)
+            return not self._is_closed  # of a probe it counts: nobody knows that it is well
+        return not isinstance(exception, ModeratorRefused | ModeratorBusy)
 
     def on_state_change(self, *, name: str, old: State, new: State) -> None:
         """For the library: the state is another one."""
+        self._is_closed = new is State.CLOSED
         if self._observe is not None:
             self._observe(CircuitChanged(name, new.value))
         if new is State.OPEN:
