@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from asgiref.wsgi import WsgiToAsgi
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -142,6 +143,42 @@ async def test_headers_that_can_be_read_once_still_reach_the_app() -> None:
     assert moderator.seen == ["hi"]
     await Client([{"type": "http.request"}]).request(middleware, method="GET", headers=iter([(b"a", b"b")]))
     assert app.scopes[1]["headers"] == [(b"a", b"b")]
+
+
+async def test_a_header_that_is_no_pair_is_an_error_before_anybody_is_asked() -> None:
+    middleware, app, moderator = build()
+    with pytest.raises(ValueError, match="unpack"):
+        await Client(whole(b'{"message": "hello"}')).request(middleware, headers=[(b"x-a", b"b", b"c")])
+    assert not app.scopes
+    assert not moderator.seen
+
+
+async def test_an_answer_goes_out_at_once_where_the_server_takes_it_at_once() -> None:
+    class Prompt(Client):
+        async def send(self, event: Event) -> None:
+            self.sent.append(event)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        with anyio.CancelScope() as given_up:
+            given_up.cancel()
+            for event in OK:
+                await send(event)  # an app may still say that it has given up
+
+    client = Prompt(whole(b'{"message": "hello"}'))
+    assert await client.request(build(app)[0]) == 200
+    assert client.body == b"ok"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_bridge_to_blocking_code_knows_what_it_is_given_as_awaited() -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [environ["wsgi.input"].read()]
+
+    client, bridge = Client(whole(b'{"message": "hello"}')), WsgiToAsgi(app)  # type: ignore[no-untyped-call]  # as it comes
+    assert await client.request(build(bridge)[0]) == 200  # without a warning, which would be an error here
+    assert client.body == b'{"message": "hello"}'
 
 
 async def test_header_pairs_that_can_be_read_once_still_reach_the_app() -> None:

@@ -27,6 +27,7 @@ from prescreen import (
 )
 from prescreen.asgi import ModerationMiddleware, Receive, Scope, Send
 from prescreen.current import Passage, passing
+from prescreen.errors import ClientGone
 from prescreen.openai import AsyncOpenAI, OpenAI
 from prescreen.wsgi import ModerationMiddleware as WSGIMiddleware
 
@@ -434,3 +435,17 @@ def test_whoever_waits_in_another_thread_is_let_go_with_the_decision(is_async: b
     pending.settle(None)
     thread.join(10)
     assert decisions == [None]
+
+
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+async def test_an_apps_own_error_that_a_client_is_gone_is_the_apps(mode: str) -> None:
+    handled = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal handled
+        handled += 1
+        raise ClientGone
+
+    with pytest.raises(ClientGone):
+        await requested(app, Recorder(), mode=mode)
+    assert handled == 1

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
-from operator import itemgetter
+from dataclasses import fields
+from operator import attrgetter
 from threading import Event, get_ident
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     import anyio
 
 SCREENED_KEY: Final = "prescreen.screened"
-"""Where the mark of a screening lies in the ASGI scope and in the WSGI environ; see `screen.Screened`."""
+"""Where the mark of a screening lies in the ASGI scope and in the WSGI environ; see `mark.Screened`."""
 
-told: Final[Callable[[Head], tuple[object, ...]]] = itemgetter(slice(Head._fields.index("client")))
-"""What two requests have in common if they say the same: of a head, all but who holds the connection and the live scope or environ.
-The mark is made of it, and lies in there: with these in it, it would be left to the garbage collector, at every request."""
+told: Final[Callable[[Head], tuple[object, ...]]] = attrgetter(*(each.name for each in fields(Head) if each.compare))
+"""What two heads have in common if they are equal. It does not hold the scope or environ, where the mark lies that is made of
+it: they would be left to the garbage collector, at every request."""
 
 PASSAGE_KEY: Final = "prescreen.passage"
 """Where the Passage lies in an ASGI scope while the decision is still to come."""

@@ -142,7 +142,7 @@ class _Flow(Screening):
     def _listed(self, found: Found) -> Flow[tuple[Decision | None, Found]]:
         """The decision where a list has it; None where the moderator is to be asked, and what is on no list."""
         items = found.items
-        is_asked = self.plan.has_lists and self.store_problem is None  # one that is down is not waited for twice
+        is_asked = self.store_problem is None  # one that is down is not waited for twice
         if is_asked and (texts := [item.value for item in items if isinstance(item, Text)]):
             listed = cast("Mapping[str, bool]", (yield from self._store(partial(LookUp, texts), _SHARE)) or {})
             if denied := [

@@ -41,8 +41,8 @@ _TAGS: Final = re.compile("[\U000e0020-\U000e007e]+")  # ASCII that nobody sees
 _UNTAGGED: Final = {0xE0000 + code: code for code in range(0x20, 0x7F)}
 _MOSTLY_PLAIN: Final = frozenset({"Lo", "Co", "Cn", "Cs"})
 _PLAIN: Final = re.compile(r"[\t\n\r\x20-\x7e\xc0-\xff]*")
-# All but Chinese characters and Korean syllables: ninety thousand, each of which is replaced by itself.
-_REPLACED: Final = re.compile("[^\u3400-\u9fff\uac00-\ud7a3\U00020000-\U0002a6df]+")
+# All but Japanese, Chinese and Korean: ninety thousand characters, each of which is replaced by itself.
+_REPLACED: Final = re.compile("[^\u3041-\u3096\u30a1-\u30fa\u3400-\u9fff\uac00-\ud7a3\U00020000-\U0002a6df]+")
 _SHORTEST: Final = 3  # letters; shorter words of another alphabet look like ours by chance
 _WORD: Final = re.compile(r"\w+")
 # A run of letters, digits and all that is not ASCII, if not all is ASCII and no letter of it is.

@@ -97,14 +97,14 @@ def choose(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:
             )
         ):
             return ()
-    named = [rule for rule in screening if rule.names_method(head.method)]
-    if not named:
+    taking = [rule for rule in screening if rule.names_method(head.method)]
+    if not taking:
         # A handler that takes any method reads this body and query, too.
         has_text = head.has_body or head.is_websocket or (head.query and any(rule.reads_query for rule in screening))
         return tuple(screening) if has_text else ()
-    if len(named) == 1:
-        return (named[0],)  # whether it fits to the letter or not
-    return _winners(named, head) or tuple(named)
+    if len(taking) == 1:
+        return (taking[0],)  # whether it fits to the letter or not
+    return _winners(taking, head) or tuple(taking)
 
 
 def _winners(rules: Sequence[Rule], head: Head) -> tuple[Rule, ...]:

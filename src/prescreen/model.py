@@ -8,8 +8,7 @@ from enum import StrEnum
 from itertools import compress
 from operator import itemgetter
 from os import urandom
-from types import MappingProxyType
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 _FRAMING: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
 
@@ -74,7 +73,8 @@ def named(names: Container[bytes], headers: Iterable[tuple[bytes, bytes]]) -> tu
     return tuple(compress(headers, map(names.__contains__, map(name_of, headers))))
 
 
-class Head(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Head:
     """A request without its body, copied once so that nothing can change it while it is decided on.
 
     `path` is percent-decoded, as the server gives it; `root_path` is the mount (ASGI `root_path`, WSGI `SCRIPT_NAME`); `query`
@@ -87,17 +87,13 @@ class Head(NamedTuple):
     method: str
     path: str
     root_path: str = ""
-    query: bytes = b""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    query: bytes = field(default=b"", repr=False)
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     has_body: bool = True
     has_coded_slash: bool = False
     is_websocket: bool = False
-    client: str | None = None
-    state: Mapping[str, object] = MappingProxyType({})
-
-    def __repr__(self) -> str:
-        """Without the query, the headers and the state, which are the client's and the app's own."""
-        return f"Head(method={self.method!r}, path={self.path!r}, root_path={self.root_path!r})"
+    client: str | None = field(default=None, compare=False)
+    state: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def all(self, name: bytes) -> list[bytes]:
         """Every value of the header `name` (lower-case), in order."""
