@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prescreen.errors import ConfigError
-from prescreen.match import RuleSet
+from prescreen.match import RuleSet, _collect, announces_body
 from prescreen.model import Action, Head
 from prescreen.rule import Rule
 
@@ -101,6 +101,8 @@ def test_no_spelling_of_a_path_slips_past_its_rule(path: str) -> None:
         ("POST /chat", "/api//chat/", "/api/"),
         ("POST /chat", "/API/Chat", "/api"),
         ("POST /chat", "//api/chat", "api"),
+        ("POST /chat", "/API/chat", "/api/"),
+        ("POST /chat", "/\x00/API/chat", "/api"),
         ("POST /chat", "/v1/api/chat", "/v1/api"),
         ("POST /chat", "/v1//api/chat\n", "/v1/api"),
         ("POST /chat", "http://other/api/chat", "/api"),
@@ -325,11 +327,19 @@ def test_a_narrow_rule_leaves_the_rest_to_a_wider_one(narrow: str, wide: str, pa
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/a//b"), ("POST", "/a/b/"), ("POST", "/%61/b"), ("post", "/a/b"), ("FOO", "/a/b")],
+    [
+        ("POST", "/a//b"),
+        ("POST", "/a/b/"),
+        ("POST", "/a/b "),
+        ("POST", "/%61/b"),
+        ("post", "/a/b"),
+        ("FOO", "/a/b"),
+    ],
 )
 def test_where_the_method_or_path_is_in_doubt_every_rule_on_it_counts(method: str, path: str) -> None:
-    rules = [rule("POST /a/{x}"), rule("POST /{x}/b"), rule("POST /c")]
-    assert found(rules, method, path) == "POST /a/{x} + POST /{x}/b"
+    rules = [rule("POST /a/{x}"), rule("POST /{x}/b"), rule("POST /c"), rule("POST *")]
+    assert found(rules, method, path) == "POST /a/{x} + POST /{x}/b + POST *"
+    assert found(rules, "POST", "/a/b") == "POST /a/{x} + POST /{x}/b"
 
 
 @pytest.mark.parametrize(
@@ -341,6 +351,12 @@ def test_where_the_method_or_path_is_in_doubt_every_rule_on_it_counts(method: st
         pytest.param(["POST /{x:int}", "POST /{y}"], "/5", "POST /{x:int} + POST /{y}", id="another kind"),
         pytest.param(
             ["POST /a/{x}", "POST /a/{y:path}", "POST *"], "/a/b", "POST /a/{x} + POST /a/{y:path}", id="more of it"
+        ),
+        pytest.param(
+            ["POST /a/b/{x}", "POST /a/b/{y:path}", "POST /a/{z:path}"],
+            "/a/b/c",
+            "POST /a/b/{x} + POST /a/b/{y:path}",
+            id="more of it, and still more",
         ),
         pytest.param(["POST /{x}.css", "POST /{y}.png"], "/a.css", "POST /{x}.css", id="another ending"),
         pytest.param(
@@ -448,7 +464,10 @@ def test_a_body_under_a_method_that_no_rule_names_is_screened_by_all_of_the_path
     [
         ("GET /health", "/health", ""),
         ("GET /health", "/api/health", "/api"),
+        ("GET /health", "/api/health", "/api/"),
+        ("GET /health", "/maX/health", "/maX"),
         ("GET /api/health", "/api/health", ""),
+        ("GET /files/api/list", "/api/files/api/list", "/api"),
         ("GET /", "/api", "/api"),
         ("GET /items/{id:float}", "/items/1.5", ""),
         ("GET /items/{id:uuid}", "/items/0b8f3a52-7c1e-4d7a-9a55-0f2f6c1d2e3f", ""),
@@ -469,6 +488,32 @@ def test_a_body_under_a_method_that_no_rule_names_is_screened_by_all_of_the_path
 )
 def test_an_exempt_route_is_not_screened(match: str, path: str, root_path: str) -> None:
     assert found([exempt(match), rule("GET,PUT *")], "GET", path, root_path, has_body=False) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_announced"),
+    [
+        pytest.param([], False, id="none"),
+        pytest.param([(b"content-type", b"text/plain"), (b"x-length", b"5")], False, id="others"),
+        pytest.param([(b"content-length", b"0")], False, id="no length"),
+        pytest.param([(b"content-length", b"5")], True, id="a length"),
+        *(
+            pytest.param([(b"content-length", odd)], True, id=repr(odd))
+            for odd in (b"", b"00", b" 0", b"+0", b"-1", b"0,5", b"x")
+        ),
+        pytest.param([(b"transfer-encoding", b"chunked")], True, id="chunks"),
+        pytest.param([(b"transfer-encoding", b"0")], True, id="another header's value"),
+        pytest.param([(b"transfer-encoding", b"")], True, id="an empty transfer encoding"),
+        pytest.param([(b"content-length", b"0"), (b"transfer-encoding", b"chunked")], True, id="no length and chunks"),
+        pytest.param([(b"content-length", b"0"), (b"content-length", b"5")], True, id="two lengths"),
+        pytest.param([(b"content-length", b"5"), (b"content-length", b"0")], True, id="two, the other way round"),
+    ],
+)
+def test_a_body_is_announced_by_all_but_a_length_of_nought(
+    headers: list[tuple[bytes, bytes]], is_announced: bool
+) -> None:
+    assert announces_body(headers) is is_announced
+    assert announces_body(iter(headers)) is is_announced
 
 
 def test_a_body_where_none_belongs_is_not_exempt() -> None:
@@ -570,14 +615,23 @@ def test_a_rule_that_crosses_an_exemption_may_be_the_one_that_a_framework_goes_b
     assert found(rules, "POST", "/public/chat") == "POST /{tenant}/chat"
     assert found(rules, "POST", "/public/other") is None
     assert found(rules, "POST", "/A/public/chat", "/A") == "POST /{tenant}/chat + POST *"
+    for other in (rule("PUT /{tenant}/chat"), exempt("POST /{tenant}/chat")):  # not for its texts
+        assert found([rules[0], other, rules[2]], "POST", "/public/chat") is None
     kinds = [exempt("POST /items/{id:int}"), rule("POST /items/{id}"), rule("POST *")]
     assert found(kinds, "POST", "/items/12") == "POST /items/{id}"
     assert found([kinds[0], kinds[2]], "POST", "/items/12") is None
 
 
+@pytest.mark.parametrize("path", ["/health", "/HEALTH", "//health"])
+def test_an_exemption_alone_screens_nothing(path: str) -> None:
+    assert found([exempt("POST /health")], "POST", path) is None
+
+
 def test_a_mount_may_stand_anywhere_since_there_are_frameworks_that_look_for_it_there() -> None:
     assert found([rule("POST /chat")], "POST", "/x/api/chat", "/api") == "POST /chat"
+    assert found([rule("POST /chat/api")], "POST", "/x/api/chat/api", "/api") == "POST /chat/api"
     assert found([rule("POST /chat")], "POST", "/x/chat", "/api") is None
+    assert found([rule("POST /chat")], "POST", "/chat/api", "/api") is None
 
 
 def test_below_its_mount_a_path_may_be_nothing_more_than_the_root() -> None:
@@ -593,6 +647,28 @@ def test_an_empty_segment_may_be_a_parameter_where_another_one_is_nothing(path: 
 def test_many_empty_segments_cost_no_more_than_their_number() -> None:
     rules = RuleSet([rule("POST /{a}/{b}/{c}/{d}/{e}/x")])
     assert rules.on_path("/" * 200_000 + "x") == tuple(rules.rules)
+
+
+@pytest.mark.parametrize("segment", ["", " "])
+def test_a_run_of_empty_segments_is_gone_through_until_it_adds_nothing(segment: str) -> None:
+    """Clients choose its length, and the application how many parameters it could fill."""
+
+    class Found(set[int]):
+        steps = 0
+
+        def update(self, *others: Iterable[int]) -> None:
+            self.steps += 1
+            super().update(*others)
+
+    rules, found = RuleSet([rule("POST /{a}/{b}/{c}/{d}/{e}/x")]), Found()
+    _collect(rules._root, [segment] * 1_000 + ["x"], found)
+    assert found == {0}
+    assert found.steps < 50
+
+
+def test_a_segment_that_nobody_sees_may_be_a_rules_own() -> None:
+    for path in ("/\u200b/x", "//\u200b/x", "/\u200b//x", "//\x00//x"):
+        assert found([rule("POST /\u200b/x")], "POST", path) == "POST /\u200b/x"
 
 
 def test_an_exemption_with_a_kind_of_parameter_that_nobody_knows_is_refused() -> None:
