@@ -882,6 +882,14 @@ def test_a_body_without_a_type_is_read_as_all_that_it_could_be(
     assert replace(found, kind=None) == document
 
 
+@pytest.mark.parametrize("body", [b'"seven"', b'{"message": "seven"}', b'[true, "seven"]'])
+def test_a_body_without_a_type_that_may_be_json_is_refused_where_only_forms_are_taken(body: bytes) -> None:
+    accepts = Accepts(FORM, allow_untyped=True)
+    with pytest.raises(Unsupported, match="may be"):
+        decode(head(), body, accepts, LIMITS)
+    assert decode(head(), body[:1] + b"=seven", accepts, LIMITS).kind == "form"
+
+
 def test_a_body_without_a_type_that_can_only_be_text_is_utf8() -> None:
     with pytest.raises(Unreadable, match="not UTF-8"):
         decode(head(), b"lanterns \xff", Accepts(JSON | TEXT, allow_untyped=True), LIMITS)
@@ -905,6 +913,8 @@ def test_a_rule_for_one_kind_reads_that_kind_only() -> None:
 )
 def test_a_text_that_no_reader_takes_for_json_is_only_a_text(body: bytes) -> None:
     assert read(body, b"text/plain", kinds=JSON | TEXT) == Document(kind="text", text=body.decode())
+    untyped = Accepts(JSON | TEXT, allow_untyped=True)
+    assert decode(head(), body, untyped, LIMITS) == Document(kind="text", text=body.decode())
 
 
 @PROPERTY
@@ -1004,7 +1014,7 @@ def test_no_depth_is_taken_that_readers_cannot_walk() -> None:
 def test_floats_are_read_where_a_filter_may_look_at_them_and_are_never_texts() -> None:
     body, limits = b'{"a": [0.25, -1e2, 1e400]}', Limits()
     assert jsontext.parse(body, limits) == {"a": [0.25, -100.0, float("inf")]}
-    found = jsontext.parse(body, limits, with_floats=False)
+    found = decode(head(b"application/json"), body, Accepts(JSON, with_floats=False), limits).json
     assert isinstance(found, dict)
     assert [type(each) for each in found["a"]] == [int] * 3
 

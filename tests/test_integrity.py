@@ -18,6 +18,7 @@ from prescreen import Cause, ConfigError, Head, Image, Rule, Screen, Text
 from prescreen.decode.coding import gunzip
 from prescreen.drive import drive_sync
 from prescreen.errors import Oversize
+from prescreen.model import Item
 from prescreen.steps import Answer, ReadBody, Step
 
 JSON = "application/json"
@@ -91,8 +92,22 @@ def test_a_member_name_is_a_text_and_no_picture_whatever_it_says() -> None:
 
 
 def test_a_name_is_judged_once_however_often_it_comes() -> None:
-    _, asked = post(Rule("POST /chat", json="$", keys=True), [{"name": 1}] * 300)
-    assert asked == [Text("/0/name", "name")]
+    rule = Rule("POST /chat", json="$", keys=True)
+    assert post(rule, [{"name": 1}] * 300)[1] == [Text("/0/name", "name")]
+    assert post(rule, [{"name": 1, "a": 2}, {"name": 1, "b": 2}])[1] == [
+        Text("/0/name", "name"),
+        Text("/0/a", "a"),
+        Text("/1/b", "b"),
+    ]
+
+
+@pytest.mark.parametrize(("images", "kind"), [("moderate", Image), ("ignore", Text)])
+def test_an_images_data_is_looked_at_as_a_name_and_in_the_query_too(images: Any, kind: type[Item]) -> None:
+    """Where nobody looks at images it is a text: words can be written so that they begin and end like one."""
+    rule = Rule("POST /chat", json="$", query="q", keys=True, images=images)
+    query = urlencode({"q": PNG}).encode()
+    _, asked = screened(rule, json.dumps({PNG: 1}).encode(), query=query, content_type=JSON)
+    assert asked == [kind(f"/{PNG.replace('/', '~1')}", PNG), kind("query#/q", PNG)]
 
 
 # A body with nothing at the ruled places

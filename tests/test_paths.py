@@ -21,6 +21,7 @@ from prescreen.paths import Places
 from prescreen.paths.fields import Fields
 from prescreen.paths.pointer import pointer
 from prescreen.paths.query import Query
+from prescreen.paths.walk import Walk
 
 LIMITS: Final = Limits()
 PROPERTY: Final = settings(max_examples=150, deadline=None, derandomize=True)
@@ -172,8 +173,10 @@ def test_words_in_the_place_of_a_pictures_bytes_are_a_text_too(kind: str) -> Non
     assert items({"a": IMAGES[kind].rstrip("=") + "A" * 9_000}, "$") == (
         Image("/a", IMAGES[kind].rstrip("=") + "A" * 9_000),
     )
-    for url in (IMAGES[kind].rstrip("=") + "how/to/do/it", IMAGES[kind][:-4] + "evil", IMAGES[kind] + "A"):
+    start = IMAGES[kind].rstrip("=")
+    for url in (start + "how/to/do/it", IMAGES[kind][:-4] + "evil", IMAGES[kind] + "A", start.ljust(8_192, "A")):
         assert Text("/a", url) in items({"a": url}, "$")
+    assert items({"a": start.ljust(8_193, "A")}, "$") == (Image("/a", start.ljust(8_193, "A")),)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +303,7 @@ small_documents = st.recursive(
 @given(document=small_documents, path=st.sampled_from(SELECTIONS))
 @example(document=[["x"], {"a": "y"}], path="$[-2]")
 @example(document={"a": ["x"]}, path="$[0]")
+@example(document=["a"], path="$.a")
 @example(document=["x", "y"], path="$[2]")
 @example(document={"a": ["x", "y"]}, path="$[0:2]")
 @example(document={"a": {"a": {"b": ["x"]}, "b": {"a": {"b": "y"}}}}, path="$..a..b")
@@ -422,6 +426,8 @@ def test_a_coded_value_is_decoded_and_another_is_not() -> None:
         ("one/two.txt", {"one/two.txt", "two.txt"}),
         ("b&#97;d.txt", {"b&#97;d.txt", "bad.txt"}),
         ("b\u200bad.txt", {"b\u200bad.txt", "bad.txt"}),
+        ("b%22%61d", {"b%22%61d", 'b"%61d', 'b"ad'}),
+        ('a\\"b\\c', {'a\\"b\\c', 'a"bc', 'a"b\\c', "c"}),
         ("folder/", {"folder/"}),
     ],
 )
@@ -504,6 +510,19 @@ def test_a_link_to_a_picture_is_one_in_a_value_and_in_no_name() -> None:
         assert [
             item for item in found.items(Document(kind="form", fields=fields), (), LIMITS) if isinstance(item, Image)
         ] == [Image("/a", PICTURE)]
+
+
+def test_the_name_of_a_field_is_a_text_as_it_was_sent_however_long() -> None:
+    """Names are compared by their beginning; a handler may show the whole of one that nobody named."""
+    name = f"{'n' * 2_000} 100%25 seven+violet%2Blanterns"
+    content_type = (b"content-type", b"application/x-www-form-urlencoded")
+    accepts = Accepts(frozenset({"form"}))
+    document = decode(Head("POST", "/", headers=(content_type,)), f"{name}=1".encode(), accepts, LIMITS)
+    found = Places(json=["all"], form=[], query=[], text=False).items(document, (), LIMITS)
+    assert [item.value for item in found if isinstance(item, Text)] == [
+        "1",
+        f"{'n' * 2_000} 100% seven violet+lanterns",
+    ]
 
 
 def test_everything_that_is_found_has_its_place() -> None:
@@ -814,6 +833,9 @@ small = st.recursive(
 
 @settings(max_examples=600, deadline=None, derandomize=True)
 @given(document=small, parts=st.lists(segments, max_size=4))
+@example(document={"a": "x"}, parts=["['a',?@.b]"])
+@example(document={"a": {"a": {"a": {"b": "x"}}}}, parts=["..['a']", "['a']", "['b']"])
+@example(document={"b": {"b": {"a": "x"}}}, parts=["..[*]", "['a']"])
 def test_any_path_selects_what_the_standard_says(document: Any, parts: list[str]) -> None:
     """Each place once, though the standard lets some come twice; a `..[*]` at the end stays with what it is in."""
     path = "$" + "".join(parts)
@@ -823,6 +845,35 @@ def test_any_path_selects_what_the_standard_says(document: Any, parts: list[str]
         assert all(any(place.startswith(f"{each}/") for each in found) for place in wanted)
     else:
         assert found == wanted
+
+
+class Compared(str):
+    """A string that counts how often it is compared with something else."""
+
+    __slots__ = ()
+    times = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += self is not other
+        return super().__eq__(other)
+
+
+def test_a_name_is_compared_with_no_index() -> None:
+    """Or names would cost their number squared under a path with a slice and a filter."""
+    document = {Compared(f"n{number}"): 1 for number in range(100)}
+    assert list(Query("$[?@ == 2, 0:]", "json").select(document)) == []
+    assert Compared.times == 0
+
+
+def test_a_link_to_a_picture_may_have_parameters() -> None:
+    found = items({"a": f"{PICTURE}?size=2", "b": f"{LINK}?name=.png"}, "$")
+    assert found == (Text("/a", f"{PICTURE}?size=2"), Image("/a", f"{PICTURE}?size=2"), Text("/b", f"{LINK}?name=.png"))
+
+
+def test_a_walk_finds_images_unless_it_is_told_that_nobody_looks_at_them() -> None:
+    for kept, kind in ((Walk(None, with_links=True), Image), (Walk(None, with_links=True, with_images=False), Text)):
+        assert list(kept.inside([([IMAGES["png"]], None, None, True)])) == [kind("/0", IMAGES["png"])]
 
 
 def test_a_long_link_is_looked_at_in_a_moment() -> None:
@@ -839,6 +890,8 @@ def test_states_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) ->
     expected = texts(document, path)
     monkeypatch.setattr("prescreen.paths.query._REMEMBERED", 2)
     assert texts(document, path) == expected != {}
+    query = Query(path, "json")
+    assert max(len(query._steps) for _ in query.select(document)) == 2
 
 
 def test_of_a_body_without_a_text_what_is_ignored_is_counted_once() -> None:
