@@ -1,6 +1,6 @@
 """What moderation costs a real server: the bare app, two ways of doing it by hand, and prescreen, by turns in one run.
 
-make bench             about a quarter of an hour; prints the tables, and writes them to benchmarks/RESULTS.md
+make bench             about ten minutes; prints the tables, and writes them to benchmarks/RESULTS.md
 make bench QUICK=1     about three minutes; prints only
 """
 
@@ -21,7 +21,7 @@ from benchmarks.machine import described
 from benchmarks.stacks import STACKS, Site, Stack, provider, sites, tell
 
 QUICK: Final = bool(os.environ.get("QUICK"))
-ROUNDS: Final = 2 if QUICK else 5
+ROUNDS: Final = 2 if QUICK else 3
 SECONDS: Final = 1 if QUICK else 5
 TURNS: Final = 20
 OURS: Final = "prescreen"
