@@ -525,6 +525,17 @@ def test_the_name_of_a_field_is_a_text_as_it_was_sent_however_long() -> None:
     ]
 
 
+def test_a_field_that_is_called_like_all_of_them_has_a_name_like_any_other() -> None:
+    fields = (Field("*", b"seven"),)
+    found = Places(json=["all"], form=["*"], query=[], text=False)
+    assert found.items(Document(kind="form", fields=fields), fields, LIMITS) == (
+        Text("/*", "seven"),
+        Text("/*", "*"),
+        Text("query#/*", "seven"),
+        Text("query#/*", "*"),
+    )
+
+
 def test_everything_that_is_found_has_its_place() -> None:
     fields = (Field("a", b"1"), Field("b", b"2", ("",)), Field("c", b"3", ("c.txt",)), Field("d", b"4", is_coded=True))
     found = Places(json=["all"], form=["d"], query=[], text=False)
