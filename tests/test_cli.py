@@ -100,7 +100,7 @@ def test_check_says_what_spares_the_moderator(file: Path) -> None:
     for line in (
         "  verdicts kept: 24 hours, up to 16,384 of them or 8 MiB",
         "  quota: 500 calls and 10,000 tokens a minute",
-        "  calls: 8 at once, of up to 32 texts",
+        "  calls: 10 at once, of up to 32 texts",
         "  screenings at once: 1,024",
         "  telemetry: prometheus",
     ):

@@ -177,7 +177,7 @@ def test_the_defaults_are_the_careful_ones() -> None:
     assert found.on_error == ("reject",)
     assert found.cache == Cache(ttl="24h", stale="7d", entries=16_384, size="8MiB", shared=True)
     assert found.quota is None
-    assert (found.max_in_flight, found.max_batch, found.max_screenings) == (8, 32, 1024)
+    assert (found.max_in_flight, found.max_batch, found.max_screenings) == (10, 32, 1024)
     assert found.breaker == Breaker(rate=0.5, calls=5, window="10s", slow=None, probe="5s")
     assert (found.deadline, found.receive_timeout) == (2.0, 30.0)
     assert found.limits == Limits(1 << 20, 64, 50_000, 1_000, 100, 4_096, 256, 16, 100_000, 20_000_000)

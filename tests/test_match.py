@@ -103,6 +103,9 @@ def test_no_spelling_of_a_path_slips_past_its_rule(path: str) -> None:
         ("POST /chat", "//api/chat", "api"),
         ("POST /chat", "/API/chat", "/api/"),
         ("POST /chat", "/\x00/API/chat", "/api"),
+        ("POST /x/{id}/c", "/\x00/API/x/\x00/c", "/api"),
+        ("POST /x/{id}/c", "/\x00/API/x//c", "/api"),
+        ("POST /api/{id}/api/x", "/\x00/api/x", "/api"),
         ("POST /chat", "/v1/api/chat", "/v1/api"),
         ("POST /chat", "/v1//api/chat\n", "/v1/api"),
         ("POST /chat", "http://other/api/chat", "/api"),
@@ -669,6 +672,7 @@ def test_a_run_of_empty_segments_is_gone_through_until_it_adds_nothing(segment: 
 def test_a_segment_that_nobody_sees_may_be_a_rules_own() -> None:
     for path in ("/\u200b/x", "//\u200b/x", "/\u200b//x", "//\x00//x"):
         assert found([rule("POST /\u200b/x")], "POST", path) == "POST /\u200b/x"
+    assert found([rule("POST /{a}/\u200b/x")], "POST", "///\u200b/x") == "POST /{a}/\u200b/x"
 
 
 def test_an_exemption_with_a_kind_of_parameter_that_nobody_knows_is_refused() -> None:

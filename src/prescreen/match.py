@@ -22,6 +22,7 @@ _PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")  # a path that has only on
 _REMEMBERED: Final = 2048  # paths
 _SHORT: Final = 256  # characters; a longer path is not remembered
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+_NOTHING: Final = frozenset({"", BLANK})
 _UNSAFE_EXEMPT: Final = re.compile(r"//|/\.{1,2}(?:/|\Z)|[%#?\\\s\ufffd]")
 _WHOLE_HOLE: Final = re.compile(r"\{\w+(?::path)?\}")
 _ANNOUNCING: Final = frozenset({b"content-length", b"transfer-encoding"})
@@ -177,11 +178,11 @@ def _plant(node: _Node, template: tuple[str, ...], index: int) -> None:
 
 
 def _collect(root: _Node, segments: Sequence[str], found: set[int]) -> None:
-    level, is_settled = [root], False
+    level, settled = [root], set[str]()
     for segment in segments:
-        is_nothing = segment in ("", BLANK)  # some readers drop each of them, some keep it
-        if is_nothing and is_settled:
+        if segment in settled:
             continue
+        is_nothing = segment in _NOTHING  # some readers drop each of them, some keep it
         below = list(level) if is_nothing else []
         for node in level:
             found.update(node.rests)
@@ -192,7 +193,10 @@ def _collect(root: _Node, segments: Sequence[str], found: set[int]) -> None:
         if not below:
             return
         below = list({id(node): node for node in below}.values()) if is_nothing else below
-        is_settled = is_nothing and len(below) == len(level)  # one more would add nothing either
+        if is_nothing and len(below) == len(level):
+            settled.add(segment)  # one more would add nothing either
+        else:
+            settled.clear()
         level = below
     for node in level:
         found.update(node.rests, node.ends)
@@ -200,21 +204,13 @@ def _collect(root: _Node, segments: Sequence[str], found: set[int]) -> None:
 
 def _readings(path: str, root_path: str) -> Iterator[Sequence[str]]:
     """Every way in which some server and framework may understand this path, as segments."""
-    root = [segment for segment in segments_of(root_path) if segment not in ("", BLANK)]
+    root = [segment for segment in segments_of(root_path) if segment not in _NOTHING]
     for spelling in _spellings(path, root_path):
-        for segments in _with_and_without_empty(segments_of(spelling)):
-            yield segments
-            if root:
-                yield _unmounted(segments, root)
-
-
-def _with_and_without_empty(segments: list[str]) -> Iterator[list[str]]:
-    """Readers drop empty segments or keep them; blank ones match a parameter, or nothing at all."""
-    yield segments
-    if "" in segments:
-        yield [segment for segment in segments if segment]
-    if BLANK in segments:
-        yield [segment for segment in segments if segment not in ("", BLANK)]
+        yield (segments := segments_of(spelling))
+        if root:
+            yield [*root, *segments]  # the server has left the mount out
+            if (below := _unmounted(segments, root)) is not None:
+                yield below
 
 
 def _spellings(path: str, root_path: str) -> set[str]:
@@ -235,15 +231,15 @@ def _without_fragment(path: str) -> str:
     return re.split("[#?]", path, maxsplit=1)[0]
 
 
-def _unmounted(segments: Sequence[str], root: Sequence[str]) -> Sequence[str]:
-    """The segments below the mount; where the server has left the mount out, those with it."""
+def _unmounted(segments: Sequence[str], root: Sequence[str]) -> Sequence[str] | None:
+    """The segments below the mount; None where they do not begin with it."""
     wanted = list(reversed(root))
     for index, segment in enumerate(segments):
         if not wanted:
             return segments[index:]
-        if segment and segment != wanted.pop():
-            return [*root, *segments]
-    return [*root, *segments] if wanted else ()
+        if segment not in _NOTHING and segment != wanted.pop():
+            return None
+    return None if wanted else ()
 
 
 def _is_exempt(rule: Rule, head: Head) -> bool:
