@@ -640,6 +640,7 @@ def test_a_mount_may_stand_anywhere_since_there_are_frameworks_that_look_for_it_
 def test_below_its_mount_a_path_may_be_nothing_more_than_the_root() -> None:
     rules = [rule("POST /chat"), rule("POST /")]
     assert found(rules, "POST", "/chat", "/chat") == "POST /chat + POST /"
+    assert found(rules, "POST", "/a", "/a/chat") is None
 
 
 @pytest.mark.parametrize("path", ["//items//c", "/items/ /c", "//items/\x00/c", "/items//c"])
