@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from contextvars import copy_context
 from typing import Any, Final
 
 import anyio
@@ -449,3 +450,13 @@ async def test_an_apps_own_error_that_a_client_is_gone_is_the_apps(mode: str) ->
     with pytest.raises(ClientGone):
         await requested(app, Recorder(), mode=mode)
     assert handled == 1
+
+
+def test_a_handler_that_was_left_in_the_middle_may_end_in_another_context() -> None:
+    def handler() -> Generator[None, None, None]:
+        with passing(Passage(None)):
+            yield
+
+    running = handler()
+    copy_context().run(next, running)
+    running.close()  # as the garbage collector does it
