@@ -187,7 +187,16 @@ def test_all_readings_together_are_bounded() -> None:
 
 
 def test_what_is_taken_for_itself_without_a_look_is_what_a_look_finds() -> None:
+    characters = [chr(code) for code in range(0x3000, 0x2B000)]
+    skipped = [each for each in characters if not fold._REPLACED.match(each)]
+    assert [each for each in skipped if fold._replacement(each) != each] == []
+    assert len(skipped) > len(characters) / 2
+    looked_at = [each for each in characters if fold._REPLACED.match(each)]
+    assert [each.translate(fold._Characters()) for each in looked_at] == [fold._replacement(each) for each in looked_at]
+
+
+def test_what_is_remembered_of_characters_is_bounded() -> None:
     characters = fold._Characters()
-    codes = [*range(0x3000, 0x2B000)]
-    assert [code for code in codes if characters[code] != fold._replacement(chr(code))] == []
-    assert len(characters) < len(codes) / 2  # the others were not even kept
+    for code in range(fold._REMEMBERED + 10):
+        assert characters[code] is not None
+    assert len(characters) == 10

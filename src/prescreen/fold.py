@@ -60,7 +60,7 @@ _SPACED: Final = re.compile(
 )
 _SPACES: Final = re.compile(f"{_MARK}+")
 _LONGEST: Final = 4  # characters that one may stand for: some stand for a whole sentence
-_REMEMBERED: Final = 1 << 15  # characters
+_REMEMBERED: Final = 1 << 16  # characters: there are not many more, but for those that stand for themselves
 
 
 def prepare() -> None:
@@ -91,14 +91,15 @@ def _words(text: str) -> Iterator[str]:
     return chain.from_iterable(_WORD.findall(block[0]) for block in _BLOCKS.finditer(text))
 
 
-class _Characters(dict[int, str]):
+class _Characters(dict[int, int | str]):
     """What each character is replaced by, found when it is first met; bounded, since clients choose them."""
 
-    def __missing__(self, code: int) -> str:
+    def __missing__(self, code: int) -> int | str:
         if len(self) >= _REMEMBERED:
             self.clear()
-        self[code] = found = _replacement(chr(code))
-        return found
+        found = _replacement(chr(code))
+        self[code] = replacement = code if found == chr(code) else found  # itself takes no more memory than that
+        return replacement
 
 
 _CHARACTERS: Final = _Characters()

@@ -60,9 +60,9 @@ class Query:
 
     def _below(self, document: Any) -> Iterator[Node]:
         steps, run = self._steps, _Run(document)
-        stack = [steps[steps.first].into(document, None, run)]
-        while stack:
-            holder, at, left, move, rest = stack[-1]
+        above: list[_Frame] = []
+        holder, at, left, move, rest = steps[steps.first].into(document, None, run)
+        while True:
             for token, child in left:
                 state = move(token, rest)
                 kind = child.__class__
@@ -71,19 +71,25 @@ class Query:
                     if state & _TAKEN:
                         yield child, (at, token), None if state & _ITSELF else holder, is_left
                     if child and not is_left:
-                        step = steps[state]
+                        above.append((holder, at, left, move, rest))
+                        step, holder, at = steps[state], child, (at, token)
                         if step.is_plain:
-                            left = iter(child.items()) if kind is dict else enumerate(child)
-                            stack.append((child, (at, token), left, step.named, step.rest))
+                            left, move, rest = (
+                                iter(child.items()) if kind is dict else enumerate(child),
+                                step.named,
+                                step.rest,
+                            )
                         else:
-                            stack.append(step.into(child, (at, token), run))
+                            holder, at, left, move, rest = step.into(child, at, run)
                         break
                 elif state & _SELECTED:
                     yield child, (at, token), None, True
                 elif state & _INSIDE and isinstance(child, str):
                     yield child, (at, token), holder, True
             else:
-                stack.pop()
+                if not above:
+                    return
+                holder, at, left, move, rest = above.pop()
 
 
 def members(container: Any) -> Iterator[tuple[Any, Any]]:
