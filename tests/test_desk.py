@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Event
+from time import monotonic
+from typing import Any, cast
 
 from prescreen import BadVerdict, Image, ModeratorBusy, ModeratorDown, ModeratorRefused, ModeratorTimeout, Text, Verdict
+from prescreen.traffic.blocking import BlockingDesk
 from prescreen.traffic.desk import Desk
 from prescreen.traffic.tickets import Heard, Ticket, Waiter
 
@@ -74,11 +78,13 @@ def test_many_who_wait_are_shared_out_among_the_slots() -> None:
     assert len(desk.lead(0)) == 5  # a few do not take a call each
 
 
-def busy(slots: int = 2, most: int = 32, waiting: int = 4, deadline: float = 10.0) -> Desk:
+def busy(
+    *, slots: int = 2, most: int = 32, waiting: int = 4, deadline: float = 10.0, now: float = 0, took: float = 1.0
+) -> Desk:
     """Where calls take a second, and so many people wait, none of whom has been led yet."""
     desk = Desk(slots, most)
-    Person(desk, "first")
-    desk.settle(desk.lead(0), Heard({0: CLEAN}, took=1.0), 0, 0)
+    Person(desk, "first", deadline=deadline)
+    desk.settle(desk.lead(0), Heard({0: CLEAN}, took=took), 0, now)
     for number in range(waiting):
         Person(desk, f"{number}", deadline=deadline)
     return desk
@@ -105,6 +111,20 @@ def test_a_call_does_not_wait_for_company_where_there_is_nothing_to_be_had_of_it
     refused = busy(waiting=3)
     refused.settle(refused.lead(0), Heard(error=ModeratorRefused("no")), 0, 0)
     assert refused.patience(0, 0) == 0
+
+
+def test_a_thread_that_leads_lets_those_come_who_keep_coming() -> None:
+    class Bell(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if coming:
+                Person(desk, coming.pop(), deadline=now + 1_000)
+            return False
+
+    now, coming = monotonic(), ["one more", "another", "the last"]
+    desk = busy(deadline=now + 1_000, now=now, took=100.0)  # whoever leads has ten seconds for them
+    BlockingDesk(cast(Any, None), desk)._gather(Bell())
+    assert not coming
+    assert desk.queued == 7
 
 
 def test_a_call_does_not_wait_until_it_is_too_late_for_somebody() -> None:
