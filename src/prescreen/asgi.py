@@ -20,10 +20,11 @@ from prescreen.current import SCREENED_KEY, Passage, is_left_over, mark, passing
 from prescreen.deadline import Late, within
 from prescreen.drive import Perform, drive
 from prescreen.errors import ClientGone, ConfigError, Incomplete, Oversize, Slow
+from prescreen.headers import name_of
 from prescreen.loops import turn
 from prescreen.mark import Screened, is_screened
 from prescreen.match import announces_body, choose
-from prescreen.model import Decision, Head, Mode, name_of
+from prescreen.model import Decision, Head, Mode
 from prescreen.overlap import Overlap
 from prescreen.routes import announce
 from prescreen.rule import Rule

@@ -15,7 +15,8 @@ from typing import Final
 from urllib.parse import unquote
 
 from prescreen.errors import ConfigError
-from prescreen.model import Head, named
+from prescreen.headers import named
+from prescreen.model import Head
 from prescreen.rule import BLANK, METHODS, PARAM, REST, Rule, segments_of
 
 _PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")  # a path that has only one reading, letter case aside

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import compress
-from operator import itemgetter
 from os import urandom
 from typing import Final, Literal
-
-_FRAMING: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
-
-_LENGTH: Final = frozenset({b"content-length"})
 
 DECISION_KEY: Final = "prescreen.decision"
 """Where the Decision lies in the ASGI scope and in the WSGI environ."""
@@ -62,17 +56,6 @@ class Cause(StrEnum):
     OVERLOADED = "overloaded"
 
 
-name_of: Final[Callable[[tuple[bytes, bytes]], bytes]] = itemgetter(0)
-"""A header's name."""
-
-
-def named(names: Container[bytes], headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
-    """Those of the headers that have one of these names, in order."""
-    headers = tuple(headers)
-    # At every request, so without a loop of Python's.
-    return tuple(compress(headers, map(names.__contains__, map(name_of, headers))))
-
-
 @dataclass(frozen=True, slots=True)
 class Head:
     """A request without its body, copied once so that nothing can change it while it is decided on.
@@ -100,14 +83,9 @@ class Head:
         return [value for key, value in self.headers if key == name]
 
     @property
-    def framing(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Those of the headers that say how the body is to be read."""
-        return named(_FRAMING, self.headers)
-
-    @property
     def declared_length(self) -> int | None:
         """The body's length as its sender declares it; None unless that is one plain number."""
-        values = [value for _, value in named(_LENGTH, self.headers)]
+        values = self.all(b"content-length")
         # ASCII digits only: int() would also take "+5", "1_0" and other alphabets' digits.
         return int(values[0]) if len(values) == 1 and len(values[0]) < 19 and values[0].isdigit() else None
 

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from prescreen import decode
 from prescreen.document import Accepts, Field, Limits
 from prescreen.errors import ConfigError
+from prescreen.headers import named
 from prescreen.memory import Memory
 from prescreen.model import Action, BodyKind, Head, ImagePolicy, Item, Text, Unmatched
 from prescreen.paths import Places
@@ -23,6 +24,8 @@ _COMBINATIONS: Final = 1024
 _UNMATCHED: Final[Sequence[Unmatched]] = ("reject", "all", "pass")  # the strictest first
 _IMAGES: Final[Sequence[ImagePolicy]] = ("reject", "moderate", "ignore")
 _SMALL_HEAD: Final = 1 << 10
+_FRAMING: Final = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
+"""The headers that say how a body is to be read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +87,7 @@ class Targets:
 
     def framing(self, target: Target, head: Head) -> Framing:
         """How the body behind this head is to be read. Raises RequestError where the head alone decides that it is not."""
-        told = head.framing
+        told = named(_FRAMING, head.headers)
         query = head.query if target.has_query else b""
         key = (target, told, query, head.is_websocket)
         known = self._framings.get(key)

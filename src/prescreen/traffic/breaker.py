@@ -39,7 +39,7 @@ class Circuit(FailureClassifier, CoreEventListener):
         self._probe = float(options.probe)
         self._opened = -math.inf
         self._troubled = -math.inf  # when a call last was amiss, or may have been
-        self._is_closed = True
+        self._is_closed = True  # as the library last told; to ask it takes its lock
         self._slow = deadline * SLOW if options.slow is None else float(options.slow)
         self._rate, self._calls = options.rate, options.calls
         self._memory = math.ceil(float(options.window)) + 1.0  # the library's window moves by whole seconds
