@@ -128,7 +128,7 @@ async def close(moderator: Any) -> None:
         return
     client = moderator._async_clients.get().client
     if client is not None:
-        await client.close()
+        await client.aclose()
     if moderator._sync_client is not None:
         moderator._sync_client[1].close()
 

@@ -74,7 +74,7 @@ async def close(moderator: OpenAIModerator) -> None:
     """Close the clients, where there are any, so that no socket is left to the garbage collector."""
     client = moderator._async_clients.get().client
     if client is not None:
-        await client.close()
+        await client.aclose()
     if moderator._sync_client is not None:
         moderator._sync_client[1].close()
 

@@ -51,9 +51,7 @@ class Wire:
 def test_every_step_of_a_call_has_what_is_left_of_one_deadline() -> None:
     wire, pool = Wire(), SimpleNamespace(_network_backend=None)
     pool._network_backend = wire
-    make_timely(
-        SimpleNamespace(_client=SimpleNamespace(_transport=SimpleNamespace(_pool=pool), _mounts={"all://": None}))
-    )
+    make_timely(SimpleNamespace(_transport=SimpleNamespace(_pool=pool), _mounts={"all://": None}))
     backend: Any = pool._network_backend
     with until(monotonic() + 5):
         stream = backend.connect_tcp("127.0.0.1", 1, timeout=60).start_tls(None, "localhost", None)
@@ -70,7 +68,7 @@ def test_every_step_of_a_call_has_what_is_left_of_one_deadline() -> None:
 def test_outside_a_call_the_clients_own_timeout_counts() -> None:
     wire, pool = Wire(), SimpleNamespace(_network_backend=None)
     pool._network_backend = wire
-    make_timely(SimpleNamespace(_client=SimpleNamespace(_transport=SimpleNamespace(_pool=pool), _mounts={})))
+    make_timely(SimpleNamespace(_transport=SimpleNamespace(_pool=pool), _mounts={}))
     backend: Any = pool._network_backend
     backend.connect_tcp("127.0.0.1", 1, timeout=60)
     backend.connect_tcp("127.0.0.1", 1)
@@ -113,7 +111,7 @@ async def test_many_at_once_share_the_first_client(anyio_backend: str) -> None:
         assert len(service.requests) == 6
         opened = moderator._async_clients.get()
         assert opened.client is not None
-        await opened.client.close()
+        await opened.client.aclose()
         moderator._sync_client[1].close()
 
 
@@ -126,7 +124,7 @@ async def test_a_moderator_called_by_hand_makes_all_its_calls(anyio_backend: str
         assert len(service.requests) == 3
         opened = moderator._async_clients.get()
         assert opened.client is not None
-        await opened.client.close()
+        await opened.client.aclose()
         moderator._sync_client[1].close()
 
 

@@ -13,7 +13,6 @@ from prescreen.errors import BadVerdict, ConfigError, ModeratorRefused
 from prescreen.model import Item, Text, Verdict
 from prescreen.moderators import options
 from prescreen.moderators.service import Call, ServiceModerator, sendable
-from prescreen.moderators.transport import elsewhere
 
 CATEGORIES: Final = frozenset({"Hate", "SelfHarm", "Sexual", "Violence"})
 BLOCKLIST: Final = "blocklist"
@@ -79,7 +78,7 @@ class AzureModerator(ServiceModerator):
         self._asked = {"blocklistNames": lists, "haltOnBlocklistHit": halt_on_blocklist_hit} if lists else {}
         key = options.key(api_key, "CONTENT_SAFETY_KEY")
         address = options.address(endpoint, "CONTENT_SAFETY_ENDPOINT", option="endpoint")
-        headers = elsewhere({"Ocp-Apim-Subscription-Key": key})
+        headers = {"ocp-apim-subscription-key": key}
         super().__init__(f"{address}/contentsafety", headers, {"api-version": _VERSION})
 
     @property

@@ -15,7 +15,7 @@ from prescreen.moderators import options
 from prescreen.moderators.judges import NO_VERDICT, Reading, judge_of
 from prescreen.moderators.openai import OPENAI
 from prescreen.moderators.service import Call, ServiceModerator, sendable
-from prescreen.moderators.transport import elsewhere
+from prescreen.moderators.transport import bearer, openai_headers
 
 _OURS: Final = frozenset({"model", "messages", "stream", "n"})
 
@@ -87,8 +87,7 @@ class LLMModerator(ServiceModerator):
         self._asked = {"model": model, "temperature": 0, **own, **(parameters or {})}
         key = "" if api_key == "" else options.key(api_key, "OPENAI_API_KEY", "api_key = '' if the server wants none")
         address = options.address(base_url, "OPENAI_BASE_URL", OPENAI)
-        headers = {"Authorization": f"Bearer {key}" if key else None}
-        super().__init__(address, headers if address == OPENAI else elsewhere(headers))
+        super().__init__(address, openai_headers(key) if address == OPENAI else bearer(key))
 
     @property
     def _variant(self) -> str:

@@ -10,7 +10,7 @@ from prescreen.model import Image, Item
 from prescreen.moderators import options
 from prescreen.moderators.moderations import text_calls
 from prescreen.moderators.service import Call, ServiceModerator
-from prescreen.moderators.transport import elsewhere
+from prescreen.moderators.transport import bearer
 
 CATEGORIES: Final = frozenset(
     {
@@ -57,7 +57,7 @@ class MistralModerator(ServiceModerator):
         self.max_characters = options.longest(max_characters)
         key, address = options.key(api_key, "MISTRAL_API_KEY"), options.address(base_url, "", _MISTRAL)
         self.categories = CATEGORIES if address == _MISTRAL else None
-        super().__init__(address, elsewhere({"Authorization": f"Bearer {key}"}))
+        super().__init__(address, bearer(key))
 
     def calls(self, items: Sequence[Item]) -> Iterator[Call]:
         """One or a few about all the texts."""

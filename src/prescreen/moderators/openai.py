@@ -12,6 +12,7 @@ from prescreen.model import Image, Item
 from prescreen.moderators import options
 from prescreen.moderators.moderations import PATH, parse, text_calls
 from prescreen.moderators.service import Call, ServiceModerator, sendable
+from prescreen.moderators.transport import openai_headers
 
 CATEGORIES: Final = frozenset(wording.CATEGORIES) - {"unspecified"}
 """The wire names of omni-moderation (OpenAI's moderation guide)."""
@@ -49,7 +50,7 @@ class OpenAIModerator(ServiceModerator):
         self.max_characters = options.longest(max_characters)
         key, address = options.key(api_key, "OPENAI_API_KEY"), options.address(base_url, "OPENAI_BASE_URL", OPENAI)
         self.categories = CATEGORIES if address == OPENAI else None
-        super().__init__(address, {"Authorization": f"Bearer {key}"})
+        super().__init__(address, openai_headers(key))
 
     def calls(self, items: Sequence[Item]) -> Iterator[Call]:
         """One or a few about all the texts, one about each image."""

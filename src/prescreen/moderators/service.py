@@ -43,7 +43,7 @@ class ServiceModerator(Service, ABC):
     @property
     def identity(self) -> str:
         """What a verdict depends on besides the text."""
-        return f"{self.name} {self._options['base_url']} {self.model} {self._variant}"
+        return f"{self.name} {self._base_url} {self.model} {self._variant}"
 
     @property
     def _variant(self) -> str:
@@ -51,7 +51,7 @@ class ServiceModerator(Service, ABC):
         return ""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(model={self.model!r}, base_url={self._options['base_url']!r})"
+        return f"{type(self).__name__}(model={self.model!r}, base_url={self._base_url!r})"
 
     @abstractmethod
     def calls(self, items: Sequence[Item]) -> Iterator[Call]:

@@ -1,9 +1,9 @@
 """A blocking HTTP client whose reads and writes all end at one deadline.
 
-The SDK's own timeout starts anew with each piece of a head or of an error's body, so a service that sends these byte
+The client's own timeout starts anew with each piece of an answer, so a service that sends it byte
 by byte could hold a thread for minutes. httpcore, which does the work below httpx, takes a network backend (its
-documented interface); httpx does not hand one on, so it is put in place here. Where a future version has no such place, the
-SDK's timeout is all there is, as without this.
+documented interface); httpx does not hand one on, so it is put in place here. Where a future version has no such place, its
+timeout is all there is, as without this.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ def until(deadline: float) -> Iterator[None]:
 
 
 def make_timely(client: Any) -> None:
-    """Have an SDK's blocking client keep to `until`."""
-    http = getattr(client, "_client", None)
-    for transport in (getattr(http, "_transport", None), *getattr(http, "_mounts", {}).values()):
+    """Have a blocking client of httpx's keep to `until`."""
+    for transport in (getattr(client, "_transport", None), *getattr(client, "_mounts", {}).values()):
         pool: Any = getattr(transport, "_pool", None)
         if hasattr(pool, "_network_backend"):
             pool._network_backend = _Backend(pool._network_backend)  # noqa: SLF001  # see above

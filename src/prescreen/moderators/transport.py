@@ -1,20 +1,22 @@
 """HTTP to a service: the clients, the time, the one retry, the errors.
 
-The OpenAI SDK carries the requests, whoever they are for: its low-level `post` takes any path and any JSON.
-It is imported when a moderator is built (it costs about 0.6 s), and so is a first client (0.1 s). There is one for
+The HTTP client is the one that the OpenAI SDK brings and sets up (httpx, which it runs on aiohttp if you like), whoever is asked:
+the layers of the SDK above it would cost more than the rest of a call, and build objects that nobody here wants.
+The SDK is imported when a moderator is built (it costs about 0.6 s), and so is a first client (0.1 s). There is one for
 each process, because a client shared over fork() can hand one request the answer to another, and one
 for each event loop, because an async client dies with its loop.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from prescreen.errors import (
     ConfigError,
@@ -29,140 +31,104 @@ from prescreen.loops import PerLoop, asyncio_loop
 from prescreen.moderators.timely import make_timely, until
 from prescreen.threads import workers
 
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI, OpenAI
-
-_OPENAI_ONLY: Final = ("Authorization", "OpenAI-Organization", "OpenAI-Project")
+_JSON: Final = {"accept": "application/json", "content-type": "application/json"}
 _LONGEST_ANSWER: Final = 8 << 20  # bytes; a full answer of a moderation endpoint is about 1.2 kB for each item
 _LONGEST_WAIT: Final = 60.0  # seconds; only a backstop, the screen's deadline cuts earlier
-# What the SDK tells of the machine: no service needs it, and each header costs time.
-_UNASKED: Final = (
-    "X-Stainless-Arch",
-    "X-Stainless-Async",
-    "X-Stainless-Lang",
-    "X-Stainless-OS",
-    "X-Stainless-Package-Version",
-    "X-Stainless-Read-Timeout",
-    "X-Stainless-Retry-Count",
-    "X-Stainless-Runtime",
-    "X-Stainless-Runtime-Version",
-)
-_STREAMED: Final = {"X-Stainless-Raw-Response": "stream"}  # what the SDK's `with_streaming_response` sets
+
+# Of httpx or httpx2, whichever the SDK uses.
+AsyncClient = Any
+Client = Any
+URL = Any
 
 
 class Service:
     """An address that takes JSON by POST.
 
-    `headers` go onto every request; None leaves out one that the SDK would set. `query` goes into every URL.
-    Redirects are not followed: they would carry the key and the texts to an address that nobody configured.
+    `headers` go onto every request, and `query` into every URL. Redirects are not followed: they would carry the key and
+    the texts to an address that nobody configured.
     """
 
-    def __init__(
-        self, base_url: str, headers: Mapping[str, str | None], query: Mapping[str, object] | None = None
-    ) -> None:
-        self._openai = sdk = _sdk()
-        self._options: dict[str, Any] = {
-            "api_key": "in the headers",
+    def __init__(self, base_url: str, headers: Mapping[str, str], query: Mapping[str, str] | None = None) -> None:
+        self._sdk, self._base_url, self._query = _sdk(), base_url, query
+        self._options: Final = {
             "base_url": base_url,
-            "default_headers": {name: sdk.Omit() if value is None else value for name, value in headers.items()},
-            "default_query": query,
+            "headers": {**_JSON, **headers},
             "timeout": _LONGEST_WAIT,
-            "max_retries": 0,  # the SDK's retries sleep without regard to our deadline
+            "follow_redirects": False,
         }
-        left_out = _UNASKED if headers.get("Authorization") is not None else ("Authorization", *_UNASKED)
-        self._headers = _STREAMED | dict.fromkeys(left_out, sdk.Omit())
+        self._urls: dict[str, URL] = {}
         self._async_clients: Final = PerLoop(_Opened)
         # Now, and not while somebody waits for it; unless this process forks before it serves.
-        self._sync_client: tuple[int, OpenAI] = (os.getpid(), self._made())
+        self._sync_client: tuple[int, Client] = (os.getpid(), self._made())
 
     async def post(self, path: str, payload: Mapping[str, object]) -> bytes:
         """The body of the answer, cut off where no sane one is as long. Raises ModeratorError."""
-        client = await self._client()
+        client, url, content = await self._client(), self._url(path), _encoded(payload)
         started = time.monotonic()
         for is_last in (False, True):
+            body = bytearray()
             try:
-                response: Any = await client.post(path, cast_to=object, body=payload, options=self._how(_LONGEST_WAIT))
-                body = bytearray()
-                try:
-                    async for chunk in response.iter_bytes():
+                async with client.stream("POST", url, content=content) as response:
+                    async for chunk in response.aiter_bytes():
                         _append(body, chunk)
-                finally:
-                    await response.close()
-                return bytes(body)
             except Exception as error:
-                # Nobody waits as long as the SDK may take: what it calls a timeout is aiohttp's word for a dropped connection.
-                is_drop = self._is_timeout(error) and time.monotonic() - started < _LONGEST_WAIT
-                if is_last or not (is_drop or self._was_dropped(error)):
-                    raise _down(error) if is_drop else self._translated(error) from error
+                # Nobody waits as long as the client may take: what it calls a timeout is aiohttp's word for a dropped connection.
+                is_drop = _is_timeout(error) and time.monotonic() - started < _LONGEST_WAIT
+                if is_last or not (is_drop or _was_dropped(error)):
+                    raise _down(error) if is_drop else _translated(error) from error
+            else:
+                return _answer(response, body)
         raise AssertionError  # the last round returns or raises
 
     def post_sync(self, path: str, payload: Mapping[str, object], deadline: float) -> bytes:
         """The same, blocking, until about `deadline` on the monotonic clock."""
-        client = self._client_sync()
+        client, url, content = self._client_sync(), self._url(path), _encoded(payload)
         for is_last in (False, True):
+            body = bytearray()
             try:
-                with until(deadline):
-                    response: Any = client.post(path, cast_to=object, body=payload, options=self._how(_left(deadline)))
-                    body = bytearray()
-                    try:
-                        for chunk in response.iter_bytes():
-                            _append(body, chunk)
-                            _left(deadline)
-                    finally:
-                        response.close()
-                    return bytes(body)
+                with (
+                    until(deadline),
+                    client.stream("POST", url, content=content, timeout=_left(deadline)) as response,
+                ):
+                    for chunk in response.iter_bytes():
+                        _append(body, chunk)
+                        _left(deadline)
             except Exception as error:
-                if is_last or time.monotonic() >= deadline or not self._was_dropped(error):
-                    raise self._translated(error) from error
+                if is_last or time.monotonic() >= deadline or not _was_dropped(error):
+                    raise _translated(error) from error
+            else:
+                return _answer(response, body)
         raise AssertionError  # the last round returns or raises
 
-    def _how(self, timeout: float) -> Any:
-        return {"headers": self._headers, "timeout": timeout, "follow_redirects": False}
+    def _url(self, path: str) -> URL:
+        """The whole address, taken apart: the client would do that anew for each request."""
+        if path not in self._urls:
+            self._urls[path] = self._client_sync().build_request("POST", path, params=self._query).url
+        return self._urls[path]
 
-    async def _client(self) -> AsyncOpenAI:
+    async def _client(self) -> AsyncClient:
         opened = self._async_clients.get()
         if opened.client is None:
             await opened.open(partial(self._made_async, is_asyncio=asyncio_loop() is not None))
-        assert opened.client is not None
         return opened.client
 
-    def _made_async(self, *, is_asyncio: bool) -> AsyncOpenAI:
+    def _made_async(self, *, is_asyncio: bool) -> AsyncClient:
         """A client, on aiohttp where that is installed (`openai[aiohttp]`): it takes half the CPU."""
-        http = None
         if is_asyncio:
             with suppress(AttributeError, RuntimeError):  # an SDK without it, or aiohttp is missing
-                http = self._openai.DefaultAioHttpClient()
-        client: AsyncOpenAI = self._openai.AsyncOpenAI(**self._options, http_client=http)
-        return client
+                return self._sdk.DefaultAioHttpClient(**self._options)
+        return self._sdk.DefaultAsyncHttpxClient(**self._options)
 
-    def _client_sync(self) -> OpenAI:
+    def _client_sync(self) -> Client:
         with _making:
             if self._sync_client[0] != os.getpid():
                 self._sync_client = (os.getpid(), self._made())
         return self._sync_client[1]
 
-    def _made(self) -> OpenAI:
-        client: OpenAI = self._openai.OpenAI(**self._options)
+    def _made(self) -> Client:
+        client = self._sdk.DefaultHttpxClient(**self._options)
         make_timely(client)
         return client
-
-    def _was_dropped(self, error: Exception) -> bool:
-        """Whether a kept-alive connection was closed under us: worth one more try, at once."""
-        is_connection = isinstance(error, self._openai.APIConnectionError) or _is_named(error, "TransportError")
-        return is_connection and not self._is_timeout(error)
-
-    def _is_timeout(self, error: Exception) -> bool:
-        return isinstance(error, self._openai.APITimeoutError) or _is_named(error, "TimeoutException")
-
-    def _translated(self, error: Exception) -> ModeratorError:
-        """The SDK's error as ours. Its messages are left behind: they may quote the request."""
-        if isinstance(error, ModeratorError):
-            return error
-        if isinstance(error, self._openai.APIStatusError):
-            return _failed(error.status_code, error.code, error.response.headers.get("retry-after"))
-        if self._is_timeout(error):
-            return ModeratorTimeout("no answer in time")
-        return _down(error)
 
 
 _making: Final = lock_over_forks()
@@ -174,16 +140,16 @@ class _Opened:
     def __init__(self) -> None:
         from anyio import Lock
 
-        self.client: AsyncOpenAI | None = None
+        self.client: AsyncClient = None
         self._keeper: AsyncIterator[None] | None = None
         self._lock = Lock()
 
-    async def open(self, make: Callable[[], AsyncOpenAI]) -> None:
+    async def open(self, make: Callable[[], AsyncClient]) -> None:
         """Make the client, unless somebody else has meanwhile."""
         async with self._lock:
             self.client = self.client or await self._made(make)
 
-    async def _made(self, make: Callable[[], AsyncOpenAI]) -> AsyncOpenAI:
+    async def _made(self, make: Callable[[], AsyncClient]) -> AsyncClient:
         from anyio import to_thread
 
         client = await to_thread.run_sync(make, limiter=workers())
@@ -191,25 +157,31 @@ class _Opened:
         await anext(self._keeper)
         return client
 
-    async def _closed_in_the_end(self, client: AsyncOpenAI) -> AsyncIterator[None]:
+    async def _closed_in_the_end(self, client: AsyncClient) -> AsyncIterator[None]:
         """Started and left, it closes the client when the event loop ends: loops finish the generators that are left (PEP 525)."""
         try:
             yield
         finally:
             self.client = self._keeper = None  # else they and the loop would keep each other
-            await client.close()
+            await client.aclose()
 
 
 def _down(error: Exception) -> ModeratorDown:
     return ModeratorDown(f"no answer ({type(error).__name__})")
 
 
-def elsewhere(headers: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Headers for a service that is not OpenAI's: what the environment says for OpenAI, the SDK shall keep to itself."""
-    custom = (line.partition(":")[0].strip() for line in os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines())
-    ours = {name.lower() for name in headers}
-    kept = [name for name in (*_OPENAI_ONLY, *custom) if name and name.lower() not in ours]
-    return {**dict.fromkeys(kept), **headers}
+def openai_headers(key: str) -> dict[str, str]:
+    """What OpenAI is to be told: the key, and what the environment says to the SDK of organization, project and custom headers."""
+    with _sdk().OpenAI(api_key="in the headers") as client:
+        told = {name.lower(): value for name, value in client.default_headers.items() if isinstance(value, str)}
+    # Of the machine no service needs to know.
+    asked = {name: value for name, value in told.items() if not name.startswith("x-stainless-")}
+    return asked | bearer(key)
+
+
+def bearer(key: str) -> dict[str, str]:
+    """The header of a key; none for the empty one."""
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 _OUR_FAULT: Final = (
@@ -233,6 +205,27 @@ def _failed(status: int, code: object, retry_after: str | None) -> ModeratorErro
     return ModeratorRefused(f"it refused to judge this ({said})")
 
 
+def _answer(response: Any, body: bytes | bytearray) -> bytes:
+    """The body of an answer that is one. Raises ModeratorError for any other."""
+    if response.is_success:
+        return bytes(body)
+    raise _failed(response.status_code, _code(body), response.headers.get("retry-after"))
+
+
+def _code(body: bytes | bytearray) -> object:
+    """What a service calls its error. What else it says of it is left behind: that may quote the request."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    error = said.get("error", said) if isinstance(said, dict) else None
+    return error.get("code") if isinstance(error, dict) else None
+
+
+def _encoded(payload: Mapping[str, object]) -> bytes:
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def _append(body: bytearray, chunk: bytes) -> None:
     """Keep no more than anyone could want. What is over it makes the JSON end early, and so a BadVerdict."""
     body += chunk[: _LONGEST_ANSWER - len(body)]
@@ -245,11 +238,24 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _is_named(error: Exception, name: str) -> bool:
-    """Whether it is such an error of the SDK's HTTP library, httpx or httpx2, whichever it uses.
+def _was_dropped(error: Exception) -> bool:
+    """Whether a kept-alive connection was closed under us: worth one more try, at once."""
+    return _is_named(error, "TransportError") and not _is_timeout(error)
 
-    The SDK translates these only up to the head of an answer; the body is read by us.
-    """
+
+def _is_timeout(error: Exception) -> bool:
+    return _is_named(error, "TimeoutException")
+
+
+def _translated(error: Exception) -> ModeratorError:
+    """The client's error as ours. Its message is left behind."""
+    if isinstance(error, ModeratorError):
+        return error
+    return ModeratorTimeout("no answer in time") if _is_timeout(error) else _down(error)
+
+
+def _is_named(error: Exception, name: str) -> bool:
+    """Whether it is such an error of httpx or httpx2, whichever the SDK uses."""
     return any(kind.__name__ == name and kind.__module__.startswith("httpx") for kind in type(error).__mro__)
 
 
