@@ -30,9 +30,10 @@ def options() -> ScreenOptions:
 
 
 def settle() -> None:
-    """What a server does that has started (docs/operations.md): the garbage collector need not look at its imports again."""
+    """What is advised to a server that has started (docs/operations.md): less work for the garbage collector."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)
 
 
 def texts_of(document: Any) -> str | list[str]:

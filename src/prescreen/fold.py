@@ -59,6 +59,8 @@ _SPACED: Final = re.compile(
     rf"(?<![^\W_])[^\W\d_](?:(?:{_MARK}[^\W\d_]){{2,}}|({_MARK}{{2,3}})[^\W\d_](?:\1[^\W\d_])+)(?![^\W_])"
 )
 _SPACES: Final = re.compile(f"{_MARK}+")
+# What all of these end with, and hardly anything else has: two single letters. To look for that first saves most of the time.
+_TWO_SINGLE: Final = re.compile(rf"{_MARK}[^\W\d_]{_MARK}{{1,3}}[^\W\d_](?![^\W_])")
 _LONGEST: Final = 4  # characters that one may stand for: some stand for a whole sentence
 _REMEMBERED: Final = 1 << 16  # characters: there are not many more, but for those that stand for themselves
 
@@ -78,7 +80,8 @@ def folded(text: str) -> str | None:
         reading = _REPLACED.sub(_replaced, _REVERSED.sub(lambda found: found[1][::-1], text))
         reading = f"{reading} {hidden}" if hidden else reading
         reading = "".join(map(_in_our_alphabet, _BLOCKS.findall(reading)))
-    reading = _SPACED.sub(lambda found: _SPACES.sub("", found[0]), reading)
+    if _TWO_SINGLE.search(reading):
+        reading = _SPACED.sub(lambda found: _SPACES.sub("", found[0]), reading)
     return None if reading == text or all(starmap(eq, zip_longest(_words(reading), _words(text)))) else reading
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 from weakref import ReferenceType, ref
@@ -82,28 +83,61 @@ class Bell(Protocol):
         """Wait until it rings, but no longer than this. Only once."""
 
 
-def bell() -> Bell:
-    """A bell of the event loop that runs."""
-    loop = asyncio_loop()
-    return _AnyBell() if loop is None else _AsyncioBell(loop)
+def bells() -> Callable[[], Bell]:
+    """What makes bells of the event loop that runs."""
+    return partial(_AsyncioBell, _Timer()) if asyncio_loop() else _AnyBell
 
 
 class _AsyncioBell:
-    """A future, and a timer that rings as well: a fifth of what an event inside a cancel scope costs."""
+    """A future: a fifth of what an event inside a cancel scope costs."""
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
-        self._loop, self._rung = loop, loop.create_future()
+    def __init__(self, timer: _Timer) -> None:
+        self._rung, self._timer = asyncio.get_running_loop().create_future(), timer
 
     def ring(self) -> None:
         if not self._rung.done():
             self._rung.set_result(None)
 
     async def wait(self, seconds: float) -> None:
-        timer = self._loop.call_later(max(seconds, 0), self.ring)
+        self._timer.add(self, seconds)
         try:
             await self._rung
         finally:
-            timer.cancel()
+            self._timer.remove(self)
+
+
+class _Timer:
+    """Rings bells when their time is up: one of the loop's timers for all of them, since most ring long before."""
+
+    def __init__(self) -> None:
+        self._ends: dict[Bell, float] = {}
+        self._next: asyncio.TimerHandle | None = None  # it holds its loop, so there is none while nobody waits
+
+    def add(self, bell: Bell, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._ends[bell] = end = loop.time() + seconds
+        if self._next is None or end < self._next.when():
+            self._set(loop, end)
+
+    def remove(self, bell: Bell) -> None:
+        del self._ends[bell]
+        if not self._ends and self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _set(self, loop: AbstractEventLoop, end: float) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next = loop.call_at(end, self._ring)
+
+    def _ring(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._next, now = None, loop.time()
+        for bell, end in self._ends.items():
+            if end <= now:
+                bell.ring()
+        if left := [end for end in self._ends.values() if end > now]:
+            self._set(loop, min(left))
 
 
 class _AnyBell:

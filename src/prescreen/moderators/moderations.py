@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,6 +17,8 @@ from prescreen.errors import BadVerdict
 from prescreen.load import LARGEST_CALL
 from prescreen.model import Item, Text, Verdict
 from prescreen.moderators.service import Call, sendable
+
+T = TypeVar("T")
 
 PATH: Final = "/moderations"
 
@@ -77,15 +79,21 @@ def parse(body: bytes, count: int, *, of_image: bool = False) -> list[Verdict]:
 
 
 def _verdict(result: _Result, model: str, *, of_image: bool) -> Verdict:
-    categories = {name: hit for name, hit in result.categories.items() if hit is not None}
+    categories = _said(result.categories)
     flagged = result.flagged
     if flagged is None and len(categories) == len(result.categories):
         flagged = any(categories.values())
     if flagged is None or not categories:
         raise BadVerdict("a result says neither flagged nor which categories hold")
-    scores = {name: score for name, score in (result.category_scores or {}).items() if score is not None}
-    verdict = Verdict(flagged, categories, scores, model)
+    verdict = Verdict(flagged, categories, _said(result.category_scores or {}), model)
     return _for_image(verdict, result.category_applied_input_types) if of_image else verdict
+
+
+def _said(values: dict[str, T | None]) -> dict[str, T]:
+    """The values without the nulls, of which there are hardly ever any."""
+    if None not in values.values():
+        return cast("dict[str, T]", values)
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _for_image(verdict: Verdict, applied: Mapping[str, Sequence[str]] | None) -> Verdict:

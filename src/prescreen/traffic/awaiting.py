@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from prescreen.errors import ModeratorDown, ModeratorError, raised_at
-from prescreen.loops import bell
+from prescreen.loops import bells
 from prescreen.model import Item
 from prescreen.traffic.desk import NAP, Desk
 from prescreen.traffic.tickets import CUT_SHORT, Heard, Known, Ticket, Waiter
@@ -32,13 +32,14 @@ class AwaitingDesk:
 
     def __init__(self, traffic: Traffic, desk: Desk) -> None:
         self._traffic, self.desk = traffic, desk
+        self._bell: Final = bells()
         self._is_gate_taken = False
 
     async def wait(
         self, items: Mapping[int, Item], keys: Mapping[int, str | None], known: Known, deadline: float
     ) -> ModeratorError | None:
         """Fill `known` with the verdicts on the items, by index, until `deadline`; what went wrong with any of them."""
-        done, since = bell(), monotonic()
+        done, since = self._bell(), monotonic()
         waiter = Waiter(deadline, done.ring, known=known, since=since)
         self.desk.join(waiter, items, keys)
         try:
