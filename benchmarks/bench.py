@@ -17,7 +17,7 @@ from statistics import median
 from typing import Final
 
 from benchmarks import parts
-from benchmarks.machine import described
+from benchmarks.machine import described, divide
 from benchmarks.stacks import STACKS, Site, Stack, provider, sites, tell
 
 QUICK: Final = bool(os.environ.get("QUICK"))
@@ -66,6 +66,7 @@ class Row:
 def main() -> None:
     if not shutil.which("wrk"):
         sys.exit("make bench needs wrk (https://github.com/wg/wrk; Debian: apt-get install wrk)")
+    divide()
     lines = ["# What moderation costs", "", *described("make bench"), ""]
     for stack in STACKS:
         with provider() as port, sites(stack, port) as running:
@@ -193,8 +194,8 @@ def _notes() -> list[str]:
         f"Each figure is the median of {ROUNDS} rounds of {SECONDS} seconds, in which the servers take turns. (b) is what most",
         "write first: Starlette's `BaseHTTPMiddleware` or Flask's `before_request`, and one call of the SDK for each request.",
         "(c) is pure ASGI with its own copy of the body. Both have the SDK's usual client; `openai[aiohttp]` is installed, which",
-        "prescreen finds by itself. Servers have one worker, Flask's 32 threads; messages have 300",
-        "characters; the provider is a process of its own that answers after 50 ms. CPU is the server's own.",
+        "prescreen finds by itself. Servers have one worker, Flask's 32 threads, and a core that wrk and the provider do not use; messages",
+        "have 300 characters; the provider is a process of its own that answers after 50 ms. CPU is the server's own.",
         "All of them call `gc.freeze()` and `gc.set_threshold(10_000)` when they have started, as docs/operations.md advises. Three times",
         "(c) is beyond the limit of requests a second where (c) does more than a third of it.",
     ]

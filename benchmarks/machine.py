@@ -1,4 +1,4 @@
-"""Where, when and with what something was measured."""
+"""Where, when and with what something is measured."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ def described(command: str) -> Iterator[str]:
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     yield f"By `{command}` on {datetime.now(UTC):%d %B %Y}, {os.cpu_count()} cores ({_processor()}),"
     yield f"Python {platform.python_version()}, {packages}, {_wrk()}; load average {os.getloadavg()[0]:.1f} at the start."
+
+
+def divide() -> None:
+    """Give the servers that are started from here on a core of their own (`ruled`), and this process and its load the others.
+
+    On two cores the kernel would move everything about, and let servers wait for what sets the load on them.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(cores) > 1:
+        os.environ["BENCHMARK_CORE"] = str(cores[0])
+        os.sched_setaffinity(0, cores[1:])
 
 
 def _processor() -> str:

@@ -15,6 +15,9 @@ KIND: Final = os.environ["BENCHMARK_KIND"]
 PROVIDER: Final = os.environ["BENCHMARK_PROVIDER"]
 PATHS: Final = ("/chat", "/conversation")
 
+if core := os.environ.get("BENCHMARK_CORE"):  # see `machine.divide`
+    os.sched_setaffinity(0, {int(core)})
+
 
 def options() -> ScreenOptions:
     """As a user would write it."""

@@ -90,11 +90,11 @@ def busy(
     return desk
 
 
-def test_where_slots_are_short_a_call_may_wait_for_company_for_a_tenth_of_its_time() -> None:
+def test_where_slots_are_short_a_call_may_wait_for_company_for_a_little_of_its_time() -> None:
     desk = busy()
-    assert desk.patience(0, 0) == 0.1
-    assert desk.patience(0, 0.075) == 0.1 - 0.075
-    assert desk.patience(0, 0.1) <= 0
+    assert desk.patience(0, 0) == 0.05
+    assert desk.patience(0, 0.03) == 0.05 - 0.03
+    assert desk.patience(0, 0.05) <= 0
 
 
 def test_a_call_does_not_wait_for_company_where_there_is_nothing_to_be_had_of_it() -> None:

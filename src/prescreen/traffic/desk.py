@@ -21,7 +21,7 @@ from prescreen.traffic.tickets import Heard, Ticket, Waiter, spent
 
 _FEW: Final = 10  # screenings: so many go together even where there are slots for each of them
 _WORTHWHILE: Final = 0.05  # seconds: with less time left nobody starts over
-_COMPANY: Final = 0.1  # of what a call usually takes: so long may one wait for company where slots are short
+_COMPANY: Final = 0.05  # of what a call usually takes: so long may one wait for company where slots are short
 _LATELY: Final = 5.0  # seconds: how long a call took is known for that long
 _WEIGHT: Final = 0.2  # of the latest call in what one usually takes
 
