@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import anyio
 import pytest
 
 from doubles import Check
 from prescreen import ModeratorDown, Screen, Text, Verdict
+from prescreen.loops import _Timer, bells
 from prescreen.model import Item
 
 
@@ -56,3 +59,33 @@ def test_a_call_that_is_cut_short_gives_its_slot_back() -> None:
         screen.check_sync("seven violet lanterns")
     for text in ("seven violet lanterns", "eight violet lanterns"):
         assert screen.check_sync(text).problem is None
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_whose_time_is_up_is_nothing_to_those_who_come(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Callable[[Any], object] = asyncio.run if loop == "asyncio" else pytest.importorskip("uvloop").run
+    rung: list[_Timer] = []
+    ring = _Timer._ring
+
+    def counted(timer: _Timer) -> None:
+        rung.append(timer)
+        ring(timer)
+
+    monkeypatch.setattr(_Timer, "_ring", counted)
+
+    async def wait(make: Callable[[], Any], after: float, seconds: float) -> float:
+        await asyncio.sleep(after)
+        started = asyncio.get_running_loop().time()
+        await make().wait(seconds)
+        return asyncio.get_running_loop().time() - started - seconds
+
+    async def main() -> None:
+        make = bells()
+        # Uneven parts of a millisecond, in which a loop's timers come too early.
+        ends = [wait(make, 0.0, 0.1 + number * 0.0037) for number in range(30)]
+        came = await asyncio.gather(*ends, *(wait(make, number * 0.0002, 0.3) for number in range(1000)))
+        assert min(came) > -0.002
+        assert max(came) < 5
+
+    run(main())
+    assert 1 <= len(rung) < 1030 * 2  # and not as often as the loop goes round

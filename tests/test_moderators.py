@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
 import sys
 import time
+import traceback
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -34,8 +37,20 @@ from fake_moderators import (
     says,
 )
 from fake_openai import FakeOpenAI
-from fake_service import FakeService, Step, status
-from prescreen import Action, Cause, ConfigError, Decision, Image, Policy, Rejections, Screen, Text, moderators
+from fake_service import Exchange, FakeService, Step, status
+from prescreen import (
+    Action,
+    Cause,
+    ConfigError,
+    Decision,
+    Image,
+    ModeratorDown,
+    Policy,
+    Rejections,
+    Screen,
+    Text,
+    moderators,
+)
 from prescreen.model import Item
 from prescreen.moderators import (
     BUILT_IN,
@@ -46,6 +61,7 @@ from prescreen.moderators import (
     OpenAIModerator,
 )
 from prescreen.moderators.service import ServiceModerator
+from prescreen.moderators.transport import openai_headers
 
 pytestmark = pytest.mark.once
 
@@ -277,6 +293,29 @@ async def test_a_status_is_the_named_error_and_not_asked_for_again(
     assert len(service.requests) == len(STATUSES)
 
 
+def broken_off(exchange: Exchange) -> None:
+    head = exchange.head(b"x" * 100, 429, **{"retry-after": "7"})
+    exchange.write(head + b"x")
+    exchange.drop()
+
+
+def packed_badly(exchange: Exchange) -> None:
+    exchange.send(b"no gzip", 429, **{"retry-after": "7", "content-encoding": "gzip"})
+
+
+# Of what httpx leaves open where a body cannot be unpacked trio tells when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@every_remote
+@pytest.mark.parametrize("step", [broken_off, packed_badly])
+async def test_a_status_counts_although_its_body_cannot_be_read(
+    check: Check, screen: Screen, service: FakeService, step: Step
+) -> None:
+    service.script(step)
+    decision = await check(screen, QUIET)
+    assert (error_of(decision), decision.retry_after) == ("ModeratorBusy", 7)
+    assert len(service.requests) == 1
+
+
 @every_remote
 async def test_retry_after_ends_up_in_the_decision(check: Check, screen: Screen, service: FakeService) -> None:
     service.script(status(429, retry_after="7"))
@@ -419,6 +458,78 @@ async def test_what_is_for_openai_goes_nowhere_else(
     assert [(name, value) for name, value in headers.items() if KEY in value] == [key]
     assert case.name != "azure" or "authorization" not in headers
     await close(moderator)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OPENAI_ORG_ID", "\u00f6rg"),
+        ("OPENAI_PROJECT_ID", "a\r\nX-Other: b"),
+        ("OPENAI_CUSTOM_HEADERS", "X-Gateway: caf\u00e9"),
+    ],
+)
+def test_a_header_of_the_environments_that_cannot_be_sent_is_told_at_once(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match="OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS") as raised:
+        OpenAIModerator(api_key=KEY)
+    assert value not in str(raised.value)
+
+
+async def test_what_the_environment_says_for_openai_goes_to_the_one_who_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://[no address")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: west\nAuthorization: Bearer another")
+    with FakeOpenAI() as service:
+        moderator = OpenAIModerator(api_key=KEY, base_url=service.url)
+        await moderator.moderate([Text("", QUIET)])
+        (request,) = service.requests
+        await close(moderator)
+    headers = request.headers
+    assert (headers["openai-organization"], headers["x-gateway"]) == ("org-1", "west")
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert not [name for name in headers if name.startswith("x-stainless")]
+
+
+def test_no_key_is_no_key_at_openais_own_address_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer another")
+    assert "authorization" not in openai_headers("")
+
+
+@pytest.mark.parametrize("case", REMOTE, ids=lambda case: case.name)
+def test_an_address_that_is_none_is_told_at_once(case: Case) -> None:
+    with pytest.raises(ConfigError, match="is no address"):
+        case.build("https://example.com:port")
+
+
+@pytest.mark.parametrize("value", [float("nan"), date(2026, 1, 1), {1, 2}, "\ud800"])
+def test_a_parameter_that_json_has_no_word_for_is_told_at_once(value: object) -> None:
+    with pytest.raises(ConfigError, match="parameters"):
+        LLMModerator(model="judge", style="llama-guard", api_key=KEY, parameters={"seed": value})
+
+
+async def test_what_cannot_be_said_in_json_is_an_error_that_does_not_quote_it() -> None:
+    moderator = OpenAIModerator(model="\ud800", api_key=KEY, base_url="http://127.0.0.1:9")
+    with pytest.raises(ModeratorDown) as raised:
+        await moderator.moderate([Text("", QUIET)])
+    with pytest.raises(ModeratorDown):
+        moderator.moderate_sync([Text("", QUIET)], 1)
+    assert QUIET not in "".join(traceback.format_exception(raised.value))
+    assert raised.value.__cause__ is None
+    await close(moderator)
+
+
+def test_a_moderator_that_nobody_needs_any_more_leaves_no_open_connection() -> None:
+    with FakeOpenAI() as service:
+        moderator = OpenAIModerator(api_key=KEY, base_url=service.url)
+        moderator.moderate_sync([Text("", QUIET)], 10)
+        client = moderator._sync_client[1]
+        del moderator
+        gc.collect()
+        assert client.is_closed
 
 
 # Configuration.

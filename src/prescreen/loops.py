@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _numbers: Final = count()
+_TICK: Final = 0.001  # seconds: uvloop's timers come on whole milliseconds, a little early
 
 
 def asyncio_loop() -> AbstractEventLoop | None:
@@ -99,8 +100,8 @@ class _AsyncioBell:
             self._rung.set_result(None)
 
     async def wait(self, seconds: float) -> None:
-        self._timer.add(self, seconds)
         try:
+            self._timer.add(self, seconds)
             await self._rung
         finally:
             self._timer.remove(self)
@@ -111,16 +112,17 @@ class _Timer:
 
     def __init__(self) -> None:
         self._ends: dict[Bell, float] = {}
-        self._next: asyncio.TimerHandle | None = None  # it holds its loop, so there is none while nobody waits
+        self._next: asyncio.Handle | None = None  # it holds its loop, so there is none while nobody waits
+        self._at = 0.0  # when that is
 
     def add(self, bell: Bell, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         self._ends[bell] = end = loop.time() + seconds
-        if self._next is None or end < self._next.when():
+        if self._next is None or end < self._at:
             self._set(loop, end)
 
     def remove(self, bell: Bell) -> None:
-        del self._ends[bell]
+        self._ends.pop(bell, None)
         if not self._ends and self._next is not None:
             self._next.cancel()
             self._next = None
@@ -128,11 +130,11 @@ class _Timer:
     def _set(self, loop: AbstractEventLoop, end: float) -> None:
         if self._next is not None:
             self._next.cancel()
-        self._next = loop.call_at(end, self._ring)
+        self._next, self._at = loop.call_at(end, self._ring), end
 
     def _ring(self) -> None:
         loop = asyncio.get_running_loop()
-        self._next, now = None, loop.time()
+        self._next, now = None, loop.time() + _TICK
         for bell, end in self._ends.items():
             if end <= now:
                 bell.ring()

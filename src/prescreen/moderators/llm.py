@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prescreen.errors import BadVerdict, ConfigError, ModeratorRefused
+from prescreen.errors import BadVerdict, ConfigError, ModeratorDown, ModeratorRefused
 from prescreen.model import Image, Item, Text, Verdict
 from prescreen.moderators import options
 from prescreen.moderators.judges import NO_VERDICT, Reading, judge_of
 from prescreen.moderators.openai import OPENAI
 from prescreen.moderators.service import Call, ServiceModerator, sendable
-from prescreen.moderators.transport import bearer, openai_headers
+from prescreen.moderators.transport import bearer, encoded, openai_headers
 
 _OURS: Final = frozenset({"model", "messages", "stream", "n"})
 
@@ -81,6 +81,10 @@ class LLMModerator(ServiceModerator):
             raise ConfigError("max_tokens", f"{max_tokens!r} is no number of at least 1")
         if not isinstance(parameters, Mapping | None) or _OURS.intersection(parameters or {}):
             raise ConfigError("parameters", f"write a table of fields, without {', '.join(sorted(_OURS))}")
+        try:
+            encoded(parameters or {})
+        except ModeratorDown:
+            raise ConfigError("parameters", "JSON has no word for something in it, such as a date or NaN") from None
         tokens = max_tokens or self._judge.max_tokens
         # Newer models of OpenAI's know only the other name of it.
         own = {} if "max_completion_tokens" in (parameters or {}) else {"max_tokens": tokens}

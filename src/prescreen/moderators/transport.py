@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
+from weakref import finalize
 
 from prescreen.errors import (
     ConfigError,
@@ -59,18 +60,19 @@ class Service:
         self._urls: dict[str, URL] = {}
         self._async_clients: Final = PerLoop(_Opened)
         # Now, and not while somebody waits for it; unless this process forks before it serves.
-        self._sync_client: tuple[int, Client] = (os.getpid(), self._made())
+        try:
+            self._sync_client: tuple[int, Client] = (os.getpid(), self._made())
+        except Exception as error:  # whatever the client makes of an address
+            raise ConfigError("", f"{base_url!r} is no address ({type(error).__name__})") from error
 
     async def post(self, path: str, payload: Mapping[str, object]) -> bytes:
         """The body of the answer, cut off where no sane one is as long. Raises ModeratorError."""
-        client, url, content = await self._client(), self._url(path), _encoded(payload)
+        client, url, content = await self._client(), self._url(path), encoded(payload)
         started = time.monotonic()
         for is_last in (False, True):
-            body = bytearray()
             try:
                 async with client.stream("POST", url, content=content) as response:
-                    async for chunk in response.aiter_bytes():
-                        _append(body, chunk)
+                    body = await _body(response)
             except Exception as error:
                 # Nobody waits as long as the client may take: what it calls a timeout is aiohttp's word for a dropped connection.
                 is_drop = _is_timeout(error) and time.monotonic() - started < _LONGEST_WAIT
@@ -82,17 +84,14 @@ class Service:
 
     def post_sync(self, path: str, payload: Mapping[str, object], deadline: float) -> bytes:
         """The same, blocking, until about `deadline` on the monotonic clock."""
-        client, url, content = self._client_sync(), self._url(path), _encoded(payload)
+        client, url, content = self._client_sync(), self._url(path), encoded(payload)
         for is_last in (False, True):
-            body = bytearray()
             try:
                 with (
                     until(deadline),
                     client.stream("POST", url, content=content, timeout=_left(deadline)) as response,
                 ):
-                    for chunk in response.iter_bytes():
-                        _append(body, chunk)
-                        _left(deadline)
+                    body = _body_sync(response, deadline)
             except Exception as error:
                 if is_last or time.monotonic() >= deadline or not _was_dropped(error):
                     raise _translated(error) from error
@@ -103,7 +102,7 @@ class Service:
     def _url(self, path: str) -> URL:
         """The whole address, taken apart: the client would do that anew for each request."""
         if path not in self._urls:
-            self._urls[path] = self._client_sync().build_request("POST", path, params=self._query).url
+            self._urls[path] = self._sync_client[1].build_request("POST", path, params=self._query).url
         return self._urls[path]
 
     async def _client(self) -> AsyncClient:
@@ -128,6 +127,7 @@ class Service:
     def _made(self) -> Client:
         client = self._sdk.DefaultHttpxClient(**self._options)
         make_timely(client)
+        finalize(self, client.close)
         return client
 
 
@@ -171,11 +171,21 @@ def _down(error: Exception) -> ModeratorDown:
 
 
 def openai_headers(key: str) -> dict[str, str]:
-    """What OpenAI is to be told: the key, and what the environment says to the SDK of organization, project and custom headers."""
-    with _sdk().OpenAI(api_key="in the headers") as client:
+    """What OpenAI is to be told: the key, and what the environment says to the SDK of organization, project and custom headers.
+
+    Raises ConfigError for a header that cannot be sent.
+    """
+    with _sdk().OpenAI(api_key="in the headers", base_url="https://api.openai.com/v1") as client:
         told = {name.lower(): value for name, value in client.default_headers.items() if isinstance(value, str)}
-    # Of the machine no service needs to know.
-    asked = {name: value for name, value in told.items() if not name.startswith("x-stainless-")}
+    # Of the machine no service needs to know, and the key is ours to say.
+    asked = {name: value for name, value in told.items() if not name.startswith(("x-stainless-", "authorization"))}
+    for name, value in asked.items():
+        if not f"{name}{value}".isascii() or not f"{name}{value}".isprintable():
+            raise ConfigError(
+                "",
+                f"the header {name!r} cannot be sent: it has line ends or non-ASCII characters in it; "
+                "see OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS in the environment",
+            )
     return asked | bearer(key)
 
 
@@ -205,14 +215,39 @@ def _failed(status: int, code: object, retry_after: str | None) -> ModeratorErro
     return ModeratorRefused(f"it refused to judge this ({said})")
 
 
-def _answer(response: Any, body: bytes | bytearray) -> bytes:
+async def _body(response: Any) -> bytearray:
+    """The body of an answer. Of one that says no by its status it is as much as there is to be had."""
+    body = bytearray()
+    try:
+        async for chunk in response.aiter_bytes():
+            _append(body, chunk)
+    except Exception:
+        if response.is_success:
+            raise
+    return body
+
+
+def _body_sync(response: Any, deadline: float) -> bytearray:
+    """The same, blocking."""
+    body = bytearray()
+    try:
+        for chunk in response.iter_bytes():
+            _append(body, chunk)
+            _left(deadline)
+    except Exception:
+        if response.is_success:
+            raise
+    return body
+
+
+def _answer(response: Any, body: bytearray) -> bytes:
     """The body of an answer that is one. Raises ModeratorError for any other."""
     if response.is_success:
         return bytes(body)
     raise _failed(response.status_code, _code(body), response.headers.get("retry-after"))
 
 
-def _code(body: bytes | bytearray) -> object:
+def _code(body: bytearray) -> object:
     """What a service calls its error. What else it says of it is left behind: that may quote the request."""
     try:
         said = json.loads(body)
@@ -222,8 +257,12 @@ def _code(body: bytes | bytearray) -> object:
     return error.get("code") if isinstance(error, dict) else None
 
 
-def _encoded(payload: Mapping[str, object]) -> bytes:
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+def encoded(payload: Mapping[str, object]) -> bytes:
+    """The payload as JSON. Raises ModeratorDown for what JSON has no word for, such as a date or NaN."""
+    try:
+        return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:  # it holds what was to be sent
+        raise ModeratorDown(f"what it was to be asked is no JSON ({type(error).__name__})") from None
 
 
 def _append(body: bytearray, chunk: bytes) -> None:
