@@ -89,3 +89,19 @@ def test_whose_time_is_up_is_nothing_to_those_who_come(loop: str, monkeypatch: p
 
     run(main())
     assert 1 <= len(rung) < 1030 * 2  # and not as often as the loop goes round
+
+
+async def test_who_has_less_time_does_not_wait_for_who_has_more() -> None:
+    make, rung = bells(), anyio.Event()
+
+    async def patient() -> None:
+        await make().wait(60)
+        rung.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(patient)
+        await anyio.lowlevel.checkpoint()
+        with anyio.fail_after(10):
+            await make().wait(0.05)
+        assert not rung.is_set()
+        group.cancel_scope.cancel()
